@@ -1,0 +1,376 @@
+"""The nouns of the gateway as frozen dataclasses. Words only: no I/O, no rules that need a clock or a store.
+
+Every ``*_at`` is an ``int``: milliseconds since the Unix epoch, UTC. ``rfc3339`` is how one is written outside.
+Token times (``iat``, ``exp``) are whole seconds, as RFC 7519 NumericDate.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+Role = Literal["user", "admin"]
+INBOX, PUSH, ADMIN = "inbox", "notifications:write", "admin"
+SCOPES_OF_ROLE: Mapping[str, frozenset[str]] = {
+    "user": frozenset({INBOX}),
+    "admin": frozenset({INBOX, PUSH, ADMIN}),
+}
+CLIENT_SCOPES = frozenset({PUSH})
+GATEWAY_CLIENT = "c~gateway"
+"""``client_id`` of a user's sign-in (RFC 9068 requires the claim)."""
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def new_id(now: float | None = None) -> str:
+    """A fresh opaque id of 26 characters: 48 bits of time, 80 random ones (the ULID layout).
+
+    Ids that begin with the time keep the index on them append-mostly; nothing relies on their order.
+    """
+    millis = int((time.time() if now is None else now) * 1000)
+    number = (millis << 80) | int.from_bytes(os.urandom(10), "big")
+    return "".join([_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5)])
+
+
+def millis(seconds: float) -> int:
+    """Seconds since the epoch as the milliseconds every ``*_at`` is kept in."""
+    return int(seconds * 1000)
+
+
+def rfc3339(at: int) -> str:
+    """``at`` (milliseconds) as an RFC 3339 UTC date-time with milliseconds: ``2026-11-20T16:05:00.123Z``."""
+    whole, rest = divmod(at, 1000)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    id: str
+    username: str
+    role: Role
+    disabled: bool
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A backend service that sends. ``client_id`` begins ``c~``, so it can never be a user's id."""
+
+    client_id: str
+    name: str
+    scopes: frozenset[str]
+    created_at: int
+    rotated_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One sign-in of a user on one device. ``expires_at``: the absolute end, however often it is refreshed."""
+
+    id: str
+    user_id: str
+    device: str | None
+    address: str | None
+    created_at: int
+    refreshed_at: int
+    expires_at: int
+    cursor: int
+    ended_at: int | None = None
+    ended_why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified access token says. Times in seconds. ``session`` is None for a client's token."""
+
+    subject: str
+    client_id: str
+    scopes: frozenset[str]
+    session: str | None
+    token_id: str
+    issued_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Claims that also passed the check of revocations. Only ``authn`` makes one: holding it is being signed in."""
+
+    claims: Claims
+
+    @property
+    def subject(self) -> str:
+        return self.claims.subject
+
+    def has(self, scope: str) -> bool:
+        return scope in self.claims.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it, from where, in which request: what an audit row needs."""
+
+    id: str
+    address: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """``material``: PEM text for RS256/ES256, the secret itself for HS256. It signs from ``signs_from`` on (ms)."""
+
+    kid: str
+    algorithm: str
+    material: str = field(repr=False)
+    signs_from: int = 0
+
+
+# -- the inbox ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One notification about to be stored for one user.
+
+    ``content`` is the sender's part rendered once: the members ``"title":…,"body":…,"data":…,"category":…,
+    "priority":…`` of a JSON object, without its braces. ``category`` stands beside it only so that a listing can filter.
+    """
+
+    id: str
+    user_id: str
+    content: str
+    category: str | None
+    created_at: int
+    expires_at: int
+    online: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One atomic unit of storing: the drafts of one request, or of one item of a batch.
+
+    ``key`` is the sender's idempotency key with the fingerprint of what was asked (``None``: no key). All drafts, the
+    key and the answer commit together or not at all.
+    """
+
+    sender: str
+    drafts: tuple[Draft, ...]
+    key: tuple[str, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a sender is told of one draft. ``seq`` is None when the user is unknown: then nothing was stored for it."""
+
+    user_id: str
+    id: str
+    seq: int | None
+    created_at: int
+    expires_at: int
+    online: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """``replayed``: the key had been used before for the same request, and these are the first answer's outcomes."""
+
+    outcomes: tuple[Stored, ...]
+    replayed: bool = False
+    overfull: tuple[str, ...] = ()
+    """Users whose inbox is now beyond the limit: the janitor looks at these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of a user's inbox."""
+
+    seq: int
+    id: str
+    content: str
+    created_at: int
+    expires_at: int
+    read_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The counters of one inbox, from one snapshot. ``acked``: the highest seq any device ever acknowledged."""
+
+    head: int
+    rev: int
+    unread: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What lies after a position, oldest first. Every number up to ``upto`` that is not in ``entries`` will not come.
+
+    ``upto`` is the last entry's seq when more may follow, else the head of ``state``, which was read in the same
+    snapshot: a number above it was not looked for and is nobody's gap.
+    """
+
+    entries: tuple[Entry, ...]
+    upto: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a connection must know before its ``hello``. ``ended_why``: close reason of a session that is over."""
+
+    cursor: int
+    state: State
+    ended_why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of ``GET /inbox``. ``next``: the seq to go on from (``after`` ascending, else ``before``), or None."""
+
+    entries: tuple[Entry, ...]
+    state: State
+    next: int | None
+
+
+ReceiptState = Literal["scheduled", "stored", "acknowledged", "read", "expired", "withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    id: str
+    user_id: str
+    sender: str
+    seq: int | None
+    state: ReceiptState
+    created_at: int
+    expires_at: int
+    acknowledged_at: int | None
+    read_at: int | None
+
+
+# -- what travels over the bus -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A notification was committed to its user's log."""
+
+    user_id: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """A ``ttl: 0`` notification: stored nowhere. ``user_ids`` None means everyone connected."""
+
+    user_ids: tuple[str, ...] | None
+    id: str
+    content: str
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedRead:
+    """The read state of an inbox changed: ``ids``, or everything up to ``up_to``. ``changed``: whether anything did."""
+
+    user_id: str
+    rev: int
+    unread: int
+    ids: tuple[str, ...] = ()
+    up_to: int | None = None
+    changed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """One notification was taken back by its sender or hidden by its user."""
+
+    user_id: str
+    rev: int
+    unread: int
+    id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevocationsChanged:
+    """A bell: read the new revocations now instead of at the next poll."""
+
+
+Signal = Arrived | Passing | MarkedRead | Withdrawn | RevocationsChanged
+
+
+# -- revocation --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom a revocation is aimed at: exactly one of the four. ``issued_before`` (ms) goes with ``user_id`` only."""
+
+    session: str | None = None
+    user_id: str | None = None
+    token_id: str | None = None
+    client_id: str | None = None
+    issued_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """One rule of the denylist that every node keeps in memory.
+
+    ``kind``: ``session`` and ``token`` name one sid or jti; ``client`` kills that client's tokens issued at or before
+    ``cut`` (seconds); ``all`` kills every token issued at or before ``cut`` (a restore). After ``until`` (ms) nothing
+    it kills can still be valid and it is forgotten. ``why`` is the close reason its sockets hear.
+    """
+
+    number: int
+    kind: Literal["session", "token", "client", "all"]
+    subject: str
+    user_id: str | None
+    cut: int | None
+    until: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A revocation as an admin sees it. ``bans``: what it came to."""
+
+    id: str
+    target: Target
+    reason: str | None
+    actor: str
+    created_at: int
+    until: int
+    bans: tuple[Ban, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRecord:
+    number: int
+    at: int
+    actor: str
+    action: str
+    target: str | None
+    detail: Mapping[str, Any]
+    address: str | None
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionInfo:
+    """One open connection as an admin sees it."""
+
+    id: str
+    user_id: str
+    session: str | None
+    node: str
+    transport: str
+    address: str | None
+    opened_at: int
+    token_expires_at: int
+    behind: bool

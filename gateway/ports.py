@@ -1,0 +1,346 @@
+"""Every seam of the gateway on one screen: what the core asks of the outside. The docstrings are promises.
+
+Adapters live in ``store/``, ``bus/``, ``presence/`` and ``sockets/``; each runs the tests of ``tests/contracts/``.
+All store methods raise ``StoreUnavailable`` when the database cannot answer; then what was asked is *unknown*.
+``now`` is always milliseconds since the epoch: adapters read no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from gateway.closing import Close
+from gateway.model import (
+    Actor,
+    Append,
+    Appended,
+    AuditRecord,
+    Ban,
+    Client,
+    Entry,
+    Listing,
+    MarkedRead,
+    Opening,
+    Page,
+    Receipt,
+    Revocation,
+    Role,
+    Session,
+    Signal,
+    SigningKey,
+    State,
+    Target,
+    User,
+    Withdrawn,
+)
+
+
+class Clock(Protocol):
+    def __call__(self) -> float:
+        """Wall time in seconds since the epoch."""
+
+
+class Inbox(Protocol):
+    """The durable logs. A method that writes returns only after its commit has reached the disk."""
+
+    async def append(self, request: Append) -> Appended:
+        """Store ``request`` in the group that is gathering.
+
+        Each user's seq grows by exactly one per draft, in the order of the drafts and of the calls; commit order is
+        seq order. A draft whose user does not exist gets the outcome ``seq=None`` and stores nothing. If the sender
+        used the key before (and it has not expired) for the same fingerprint, the first answer comes back, ``replayed``;
+        for another fingerprint: ``Invalid`` ``idempotency_mismatch``. A key is remembered only if something was
+        stored, or there were several drafts. A caller that is cancelled does not take its request back.
+        """
+
+    async def opening(self, user_id: str, *, session: str, now: int) -> Opening:
+        """Cursor of the session and state of the inbox in one snapshot. ``ended_why`` if there is no such session."""
+
+    async def page(self, user_id: str, *, after: int, now: int) -> Page:
+        """What lies after ``after``, oldest first, bounded in rows and bytes; state and rows from one snapshot.
+
+        Expired entries are not in it. Callers that wait together are read together.
+        """
+
+    async def states(self, user_ids: Sequence[str]) -> Mapping[str, State]:
+        """The counters of many inboxes; unknown users are left out."""
+
+    async def listing(
+        self,
+        user_id: str,
+        *,
+        after: int | None,
+        before: int | None,
+        limit: int,
+        unread: bool,
+        category: str | None,
+        now: int,
+    ) -> Listing:
+        """Newest first without ``after``, oldest first with it. Expired entries are not in it."""  # fmt: skip
+
+    async def entry(self, user_id: str, id: str, *, now: int) -> Entry:
+        """One entry of this user's inbox. Raises NotFound("notification")."""
+
+    async def receipt(self, id: str, *, now: int) -> Receipt:
+        """What became of a notification, also after it left the inbox. Raises NotFound("notification")."""
+
+    async def ack(self, user_id: str, *, session: str, seq: int, now: int) -> None:
+        """Move the session's cursor up to ``seq``, never back. Callers that wait together are written together.
+
+        Raises Conflict("ack_out_of_range") beyond the head (nothing moves); a session that ended is ignored.
+        Entries no device had acknowledged yet get their ``acknowledged_at``.
+        """
+
+    async def mark_read(
+        self, user_id: str, *, ids: Sequence[str] = (), up_to: int | None = None, now: int
+    ) -> MarkedRead:
+        """Mark as read. ``rev`` grows by one if anything changed. ids that are unknown, gone or read are passed over.
+
+        Raises Invalid if ``up_to`` is beyond the head.
+        """
+
+    async def withdraw(self, id: str, *, sender: str | None, now: int) -> Withdrawn | None:
+        """Take a notification back; ``sender`` None means any. None if it had left the inbox already.
+
+        Raises NotFound("notification") if there is none such, or not of this sender.
+        """
+
+    async def hide(self, user_id: str, id: str, *, now: int) -> Withdrawn:
+        """Take it out of this user's own inbox. Its receipt then says what it said (``withdrawn`` is the sender's
+        word: hidden counts as read if it was read, else as acknowledged). Raises NotFound("notification")."""
+
+    async def expire(self, *, now: int, limit: int) -> int:
+        """Move up to ``limit`` expired entries out of the inboxes, to receipts. How many."""
+
+    async def trim(self, user_ids: Iterable[str], *, keep: int, now: int) -> int:
+        """Move the oldest entries beyond ``keep`` of these users out of the inboxes. How many."""
+
+    async def overfull(self, *, keep: int) -> Sequence[str]:
+        """Users with more than ``keep`` entries: asked once at start."""
+
+    async def purge(self, *, now: int, limit: int) -> int:
+        """Delete up to ``limit`` of what nobody can ask for any more: old receipts and idempotency keys. How many."""
+
+
+class Users(Protocol):
+    async def create(self, *, id: str, username: str, role: Role, password_hash: str, by: Actor, now: int) -> User:
+        """Raises Conflict("username_taken") or Conflict("id_taken") (also if a deleted user had the id)."""
+
+    async def get(self, id: str) -> User:
+        """Raises NotFound("user")."""
+
+    async def credentials(self, username: str) -> tuple[User, str] | None:
+        """The user and the stored hash, for sign-in. None if there is none."""
+
+    async def password_hash(self, id: str) -> str:
+        """Raises NotFound("user")."""
+
+    async def rehash(self, id: str, *, old: str, new: str) -> None:
+        """Replace the hash if it is still ``old``: the upgrade in place of a weaker one."""
+
+    async def list(self, *, query: str | None, limit: int, cursor: str | None) -> tuple[Sequence[User], str | None]:
+        """By id; ``query`` is found in id or username, ignoring case. And where to go on, or None."""
+
+    async def update(
+        self, id: str, *, role: Role | None, disabled: bool | None, by: Actor, now: int, until: int
+    ) -> tuple[User, tuple[Ban, ...]]:
+        """Disabling ends the sessions (``user_disabled``), in the same transaction. So does a changed role
+        (``token_revoked``): no token keeps a scope its user has lost. Raises NotFound("user")."""
+
+    async def set_password(
+        self, id: str, *, password_hash: str, keep_session: str | None, by: Actor, now: int, until: int
+    ) -> tuple[Ban, ...]:
+        """Every session but ``keep_session`` ends in the same transaction. Raises NotFound("user")."""
+
+    async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
+        """Sessions and inbox go; the id is never given again, the username is free. Raises NotFound("user")."""
+
+    async def count(self) -> int: ...
+
+
+class Sessions(Protocol):
+    async def start(
+        self,
+        *,
+        id: str,
+        user_id: str,
+        device: str | None,
+        address: str | None,
+        refresh_hash: bytes,
+        now: int,
+        expires_at: int,
+        limit: int,
+    ) -> Session:
+        """A new session, its cursor at the highest seq any device of the user acknowledged.
+
+        Checked in the same transaction: raises UserDisabled if the user is disabled, BadCredentials if gone.
+        """  # fmt: skip
+
+    async def rotate(
+        self, id: str, *, presented: bytes, generation: int, successor: bytes, now: int, idle: int
+    ) -> tuple[Session, User] | None:
+        """Atomic compare-and-swap of the refresh token: only if the stored hash is ``presented`` and its generation
+        ``generation``, the session lives, was refreshed less than ``idle`` ms ago, is within its absolute end and
+        the user is neither disabled nor gone; then the stored hash is ``successor``, the generation one higher.
+        None if anything of that was not so: nothing changed.
+        """
+
+    async def refreshable(self, id: str, *, now: int, idle: int) -> tuple[Session, User, bytes, int, int] | None:
+        """(session, user, stored hash, generation, rotated_at) of a session that could be refreshed now, else None."""
+
+    async def get(self, id: str) -> Session:
+        """Raises NotFound("session")."""
+
+    async def list(
+        self, user_id: str | None, *, now: int, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        """Sessions that have not ended or expired, newest first, of one user or of all; where to go on, or None."""
+
+    async def purge(self, *, before: int, limit: int) -> int:
+        """Delete sessions that ended or expired before ``before``. How many."""
+
+
+class Clients(Protocol):
+    async def create(
+        self, *, client_id: str, name: str, scopes: frozenset[str], secret_hash: bytes, by: Actor, now: int
+    ) -> Client: ...
+
+    async def authenticate(self, client_id: str, *, secret_hash: bytes) -> Client | None:
+        """The client if the hash is its secret's (compared in constant time), else None."""
+
+    async def get(self, client_id: str) -> Client:
+        """Raises NotFound("client")."""
+
+    async def list(self, *, limit: int, cursor: str | None) -> tuple[Sequence[Client], str | None]: ...
+
+    async def rotate(self, client_id: str, *, secret_hash: bytes, by: Actor, now: int) -> Client:
+        """The old secret is dead at once. Raises NotFound("client")."""
+
+    async def delete(self, client_id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
+        """Its tokens die with it. Raises NotFound("client")."""
+
+
+class Revocations(Protocol):
+    async def revoke(
+        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int
+    ) -> Revocation:
+        """Sessions end, the rules are written, the audit row too: one transaction.
+
+        Raises NotFound("user"), NotFound("session") or NotFound("client").
+        """
+
+    async def since(self, number: int, *, now: int) -> Sequence[Ban]:
+        """Bans still in force with a number above ``number``, lowest first."""
+
+    async def list(self, *, now: int, limit: int, cursor: str | None) -> tuple[Sequence[Revocation], str | None]:
+        """Those still in force, newest first (``bans`` left empty)."""
+
+    async def purge(self, *, now: int, limit: int) -> int: ...
+
+
+class Keys(Protocol):
+    async def signing(self) -> Sequence[SigningKey]:
+        """All keys that verify, oldest first."""
+
+    async def add_signing(self, key: SigningKey, *, only_if_none: bool = False) -> None: ...
+
+    async def secret(self, name: str, *, generate: Callable[[], bytes]) -> bytes:
+        """The named server secret, generated on first use; every caller on every node gets the same."""
+
+
+class Audit(Protocol):
+    async def record(
+        self, action: str, *, target: str | None, detail: Mapping[str, object], by: Actor, now: int
+    ) -> None:
+        """Append one row. What changes the store in the same breath writes its row in its own transaction instead."""
+
+    async def list(self, *, limit: int, cursor: str | None) -> tuple[Sequence[AuditRecord], str | None]:
+        """Newest first."""
+
+
+class Bus(Protocol):
+    """Carries hints between nodes. It holds no truth: at most once, in no promised order."""
+
+    def listen(self, receiver: Receiver) -> AbstractAsyncContextManager[None]:
+        """Subscribed on entry: nothing published inside the block is missed while the bus is up."""
+
+    def publish(self, signals: Sequence[Signal]) -> None:
+        """Never waits, never raises. Self-delivery included."""
+
+    def watch(self, user_id: str) -> None:
+        """This node now has a connection of the user: their signals are wanted."""
+
+    def unwatch(self, user_id: str) -> None: ...
+
+
+class Receiver(Protocol):
+    """Who hears the bus. Called on the event loop; never waits."""
+
+    def signals(self, signals: Sequence[Signal]) -> None: ...
+
+    def resync(self, user_ids: Iterable[str] | None) -> None:
+        """Signals of these users (None: of all) may have been missed until now."""
+
+
+class Presence(Protocol):
+    def joined(self, user_id: str) -> None: ...
+
+    def left(self, user_id: str) -> None: ...
+
+    async def online(self, user_ids: Sequence[str]) -> Mapping[str, bool | None]:
+        """Whether any device of each user is connected, on any node; None when that cannot be known now."""
+
+
+class Transport(Protocol):
+    """The wire end of one connection, as the connection sees it. No method waits or raises, in any state."""
+
+    kind: str
+    address: str | None
+    heard: int
+    """Grows with every byte that comes in: what a heartbeat asks after."""
+
+    @property
+    def writable(self) -> bool:
+        """Below its high-water mark. When that becomes true again, ``Connection.drained()`` is called."""
+
+    def write(self, payload: bytes) -> None:
+        """``payload`` is what this kind of transport sends as it stands (``Frame.ws`` or ``Frame.json``)."""
+
+    def encode(self, frame: EncodedFrame) -> bytes:
+        """The form of ``frame`` this transport writes."""
+
+    def ping(self) -> None: ...
+
+    def pending(self) -> int:
+        """Bytes written and not yet taken by the peer, the kernel's queue included."""
+
+    def close(self, why: Close, *, linger: float) -> None:
+        """Say goodbye; reset ``linger`` seconds later if the peer is still there."""
+
+    def abort(self) -> None:
+        """Gone at once, unsent data thrown away: no peer that does not read can hold it up."""
+
+
+class Handled(Protocol):
+    """The connection, as its transport sees it. Called on the event loop; never waits, never raises."""
+
+    def received(self, text: str | bytes) -> None:
+        """One whole text message, valid UTF-8 and within the size limit."""
+
+    def drained(self) -> None:
+        """``writable`` has become true again."""
+
+    def lost(self, why: Close) -> None:
+        """Called exactly once, last, however it ended; ``why`` is what this end knows of the reason."""
+
+
+class EncodedFrame(Protocol):
+    """A frame that renders itself once per wire form."""
+
+    @property
+    def json(self) -> bytes: ...
+
+    @property
+    def ws(self) -> bytes: ...

@@ -1,0 +1,140 @@
+"""Environment → frozen Settings. Read in ``app.py`` and ``cli.py`` only; everything else is handed values.
+
+Every setting is an environment variable ``GATEWAY_<NAME>``; ``.env.example`` lists them all (a test compares).
+An unknown ``GATEWAY_…`` name or a bad value stops the start with a message that names it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+PREFIX = "GATEWAY_"
+
+
+class SettingsError(Exception):
+    """What the environment says cannot be used; each line names the setting."""
+
+
+class Settings(BaseModel):
+    """All settings, frozen. Durations are in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
+
+    # where it listens
+    host: str = Field("127.0.0.1", min_length=1)
+    port: int = Field(8000, ge=0, le=65535)
+    node: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of this node in hello and logs; default: host name and process id.",
+    )
+    docs: Literal["auto", "on", "off"] = Field(
+        "auto", description="/docs and /openapi.json; auto: only when listening on loopback."
+    )
+
+    # what it keeps
+    database_url: SecretStr = SecretStr("sqlite+aiosqlite:///./var/gateway.db")
+    redis_url: SecretStr | None = None
+    durability: Literal["full", "relaxed"] = Field(
+        "full", description="relaxed: a power cut may lose the last answers (the epoch then changes)."
+    )
+    inbox_max: int = Field(10_000, ge=1, le=10_000_000)
+
+    # tokens
+    issuer: str = Field("notification-gateway", min_length=1, max_length=255)
+    audience: str = Field("notification-gateway", min_length=1, max_length=255)
+    access_token_ttl: int = Field(900, ge=1, le=86_400)
+    refresh_token_idle: int = Field(30 * 86_400, ge=1, description="A session not refreshed for this long ends.")
+    session_ttl: int = Field(365 * 86_400, ge=1, description="A session ends after this long, however often refreshed.")
+    refresh_grace: int = Field(
+        30, ge=0, le=300, description="For this long the direct predecessor of a refresh token gets the same successor."
+    )
+    token_leeway: int = Field(5, ge=0, le=30, description="Clock difference forgiven when a token is verified.")
+    signing_keys: SecretStr | None = Field(
+        None,
+        description='JSON list of {"kid","alg","key"}; the last signs. Unset: an ES256 key is kept in the database.',
+    )
+    bootstrap_admin_password: SecretStr | None = None
+
+    # limits
+    connections_per_user: int = Field(20, ge=1)
+    connections_per_address: int = Field(0, ge=0, description="0: unlimited.")
+    connections_max: int = Field(50_000, ge=1)
+    push_rate: int = Field(0, ge=0, description="Notifications per second per client; 0: unlimited.")
+    frame_rate: float = Field(10, gt=0)
+    frame_burst: int = Field(100, ge=1)
+    password_hashers: int = Field(2, ge=1, le=64, description="Argon2 computations at once (19 MiB each).")
+
+    # sockets
+    ws_reject: Literal["close", "http"] = "close"
+    allowed_origins: tuple[str, ...] = Field(
+        (), description="Comma separated; same origin is always allowed; * allows all."
+    )
+    heartbeat: int = Field(25, ge=2, le=300)
+    drain_grace: float = Field(10, ge=0, le=600, description="Seconds a shutdown may take to move its clients away.")
+    forwarded_allow_ips: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")
+
+    # operations
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="Own port for /metrics on 127.0.0.1; unset: admin scope on the main port."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _lower(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith("sqlite+aiosqlite:///"):
+            raise ValueError("must begin with sqlite+aiosqlite:/// (PostgreSQL comes in a later version)")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _no_redis_yet(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            raise ValueError("is not supported yet: leave it unset, one node needs no Redis")
+        return value
+
+
+def setting_names() -> list[str]:
+    """Every environment variable the gateway knows, in the order of the class."""
+    return [PREFIX + name.upper() for name in Settings.model_fields]
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The Settings of ``environment`` (default: the process's). Raises SettingsError naming every bad setting.
+
+    Empty values count as unset, so ``GATEWAY_REDIS_URL=`` in an env file is harmless.
+    """
+    source = os.environ if environment is None else environment
+    given = {name: value for name, value in source.items() if name.startswith(PREFIX)}
+    known = {name: name[len(PREFIX) :].lower() for name in setting_names()}
+    complaints = []
+    for name in sorted(given.keys() - known.keys()):
+        near = difflib.get_close_matches(name, known, n=1)
+        complaints.append(f"{name} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    try:
+        settings = Settings.model_validate({known[n]: v for n, v in given.items() if n in known and v != ""})
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else PREFIX + "…"
+            complaints.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("\n".join(complaints)) from None
+    if complaints:
+        raise SettingsError("\n".join(complaints))
+    return settings
