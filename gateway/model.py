@@ -136,8 +136,9 @@ class SigningKey:
 class Draft:
     """One notification about to be stored for one user.
 
-    ``content`` is the sender's part rendered once: the members ``"title":…,"body":…,"data":…,"category":…,
-    "priority":…`` of a JSON object, without its braces. ``category`` stands beside it only so that a listing can filter.
+    ``content`` is the sender's part rendered once: the members ``"title":…,"body":…,"data":…,
+    "category":…,"priority":…`` of a JSON object, without its braces.
+    ``category`` stands beside it only so that a listing can filter.
     """
 
     id: str

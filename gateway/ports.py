@@ -49,10 +49,10 @@ class Inbox(Protocol):
         """Store ``request`` in the group that is gathering.
 
         Each user's seq grows by exactly one per draft, in the order of the drafts and of the calls; commit order is
-        seq order. A draft whose user does not exist gets the outcome ``seq=None`` and stores nothing. If the sender
-        used the key before (and it has not expired) for the same fingerprint, the first answer comes back, ``replayed``;
-        for another fingerprint: ``Invalid`` ``idempotency_mismatch``. A key is remembered only if something was
-        stored, or there were several drafts. A caller that is cancelled does not take its request back.
+        seq order. A draft whose user does not exist gets the outcome ``seq=None`` and stores nothing.
+        If the sender used the key before (and it has not expired) for the same fingerprint, the first answer comes
+        back, ``replayed``; for another fingerprint: ``Invalid`` ``idempotency_mismatch``. A key is remembered only if
+        something was stored, or there were several drafts. A caller that is cancelled does not take its request back.
         """
 
     async def opening(self, user_id: str, *, session: str, now: int) -> Opening:

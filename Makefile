@@ -1,0 +1,101 @@
+# Everything one does with this repository. `make help` lists it. Needs GNU make and Python 3.11 or later, nothing else.
+# Make sets up .venv by itself, from locks with hashes; whatever Python packages come from is the machine's own setting.
+
+PYTHON ?= python3
+CC     ?= cc
+VENV   := .venv
+PY     := $(VENV)/bin/python
+ARGS   ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve test check coverage bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+serve: $(VENV)/.runtime ## run the gateway on 127.0.0.1:8000 (settings: the environment, then .env)
+	@if [ -f .env ]; then given="$$(export -p)"; set -a; . ./.env; set +a; eval "$$given"; fi; \
+	exec $(VENV)/bin/gateway serve $(ARGS)
+
+test: $(VENV)/.dev ## run all tests (ARGS="-k revoked -x" passes on to pytest)
+	@$(VENV)/bin/pytest -q -n 2 --dist loadfile $(ARGS)
+
+check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
+	@$(VENV)/bin/ruff check --quiet . && echo "ruff check   ok"
+	@$(VENV)/bin/ruff format --quiet --check . && echo "ruff format  ok" || { echo "run: $(VENV)/bin/ruff format ."; exit 1; }
+	@$(VENV)/bin/mypy --no-error-summary gateway tests benchmarks && echo "mypy         ok"
+	@$(VENV)/bin/pytest -q tests/test_architecture.py
+
+coverage: $(VENV)/.dev ## run all tests, say which lines and branches none of them took
+	@$(VENV)/bin/pytest -q -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+bench: $(VENV)/.dev benchmarks/bin/load ## measure against the peers, in the same run (QUICK=1: a short look)
+	@[ -d benchmarks/node_modules/ws ] || ! command -v npm >/dev/null || \
+	  npm install --silent --no-save --no-package-lock --prefix benchmarks ws@8 >/dev/null 2>&1 || echo "npm could not install ws"
+	@$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
+
+lock: $(VENV)/.dev ## resolve the newest allowed versions into the lock files
+	@command -v $(VENV)/bin/uv >/dev/null || { echo "make lock needs uv, which could not be installed into $(VENV)" >&2; exit 1; }
+	@$(uv_index) set -x; \
+	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) pyproject.toml -o requirements.lock; \
+	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+
+clean: ## remove .venv, caches and what was built; never ./var, where the data lives
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist benchmarks/bin benchmarks/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+benchmarks/bin/%: benchmarks/%.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -std=c11 -Wall -Wextra -Werror -o $@ $<
+
+# -- setting up -----------------------------------------------------------------------------------------------------
+
+lock_options := --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+# uv does not read pip's configuration: the index that pip was told to use, if any, is passed on.
+uv_index = set -e; index="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-$$($(PY) -m pip config get global.index-url 2>/dev/null || true)}}"; \
+	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$$index";
+
+# $(call install,LOCK): uv takes seconds where pip takes a minute, but pip can do it alone.
+define install
+	@echo "installing what $(1) names into $(VENV) …"
+	@$(uv_index) log=$(VENV)/install.log; \
+	if ! { $(PY) -m pip install --quiet --require-hashes -r requirements-uv.lock && \
+	       $(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r $(1); } >$$log 2>&1; then \
+	  echo "  uv could not (see $$log): pip does it, which takes a little longer"; \
+	  $(PY) -m pip install --quiet --require-hashes -r $(1); \
+	fi
+endef
+
+# The gateway runs from the checkout: one line puts it on the path, one script is the command.
+define link
+	@$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "gateway-checkout.pth").write_text("$(CURDIR)\n")'
+	@printf '%s\n' '#!/bin/sh' "'''exec' \"\$$(dirname \"\$$0\")/python\" \"\$$0\" \"\$$@\"" "' '''" \
+	  'import sys' 'from gateway.cli import main' 'sys.argv[0] = "gateway"' 'sys.exit(main())' > $(VENV)/bin/gateway
+	@chmod 755 $(VENV)/bin/gateway
+endef
+
+$(VENV)/.runtime: requirements.lock requirements-uv.lock | $(PY)
+	$(call install,requirements.lock)
+	$(link)
+	@touch $@
+
+# The development lock holds the runtime lock, so nothing is left to do for .runtime after it.
+$(VENV)/.dev: requirements-dev.lock requirements.lock requirements-uv.lock | $(PY)
+	$(call install,requirements-dev.lock)
+	$(link)
+	@touch $(VENV)/.runtime $@
+
+$(PY):
+	@fits() { command -v "$$1" >/dev/null 2>&1 && "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 none; do ! fits $$python || break; done; \
+	if [ $$python = none ]; then \
+	  echo "The gateway needs Python 3.11 or later; none was found. Say where it is: make PYTHON=/path/to/python3.11 …" >&2; exit 1; fi; \
+	echo "making $(VENV) with $$($$python --version) …"; \
+	$$python -m venv $(VENV) >/dev/null 2>&1 \
+	|| { rm -rf $(VENV); $$python -m venv --without-pip $(VENV) && $$python -m pip --quiet --python $(PY) install pip; } >/dev/null 2>&1 \
+	|| { rm -rf $(VENV); $$python -m virtualenv --quiet $(VENV); } >/dev/null 2>&1 \
+	|| { rm -rf $(VENV); uv venv --quiet --seed --python $$python $(VENV); } >/dev/null 2>&1 \
+	|| { rm -rf $(VENV); echo "$$python cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv (or python3-pip)" >&2; exit 1; }

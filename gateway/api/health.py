@@ -1,0 +1,62 @@
+"""Whether the process lives, whether it can serve, and what it counts. Starts nothing and mends nothing."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.deps import Administrator, services_of
+from gateway.api.problems import respond
+from gateway.api.routes import StrictRoute
+from gateway.api.schemas import Answer
+
+EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
+"""The text format ``metrics.py`` writes."""
+
+router = APIRouter(tags=["operations"], route_class=StrictRoute)
+
+
+class Alive(Answer):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(Answer):
+    status: Literal["ready"] = "ready"
+
+
+@router.head("/healthz", include_in_schema=False)
+@router.get("/healthz", summary="The process lives")
+async def healthz() -> Alive:
+    """Answered from memory: it says nothing about the database."""
+    return Alive()
+
+
+@router.head("/readyz", include_in_schema=False, response_model=None)
+@router.get("/readyz", summary="It can serve", response_model=Ready)
+async def readyz(request: Request) -> Ready | Response:
+    """503 with the reasons while it cannot: the database, news of revocations, or it is shutting down."""
+    reasons = list(await services_of(request).readiness())
+    if not reasons:
+        return Ready()
+    problem = {
+        "type": "/problems/not_ready",
+        "title": "Not ready",
+        "status": 503,
+        "detail": "This node cannot serve now.",
+        "code": "not_ready",
+        "reasons": reasons,
+    }
+    return respond(request, problem, {"Retry-After": "1"})
+
+
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_model=None,
+    responses={200: {"description": "The text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def metrics(request: Request, principal: Administrator) -> Response:
+    return Response(services_of(request).metrics.exposition(), media_type=EXPOSITION)

@@ -1,0 +1,191 @@
+"""The whole HTTP interface in one place: its routers, and the OpenAPI document that says what they do. No endpoint.
+
+What all operations share (who may call, which problems can come back) is added here from what the routes themselves
+say, so that no route can forget it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from gateway.api import admin, auth, health, inbox, notifications, oversight, problems
+from gateway.api.deps import GUARDS
+from gateway.api.edge import Edge
+from gateway.api.routes import LeanRoute
+from gateway.model import ADMIN, INBOX, PUSH
+
+DESCRIPTION = """Notifications are stored in their user's inbox first and announced afterwards: what was answered 2xx
+is durable. A user signs in and listens on `/ws`; a client, a backend service, pushes. Every error is
+`application/problem+json` with a stable `code`; the token endpoint alone answers as RFC 6749 says."""
+TAGS = [
+    {"name": "auth", "description": "Signing in and out, one's sessions, the public keys."},
+    {"name": "notifications", "description": "Pushing. Scope `notifications:write`."},
+    {"name": "inbox", "description": "A user's own notifications. Scope `inbox`."},
+    {"name": "admin", "description": "Users, clients, revocations, the audit. Scope `admin`."},
+    {"name": "operations", "description": "For load balancers and monitoring."},
+]
+SCOPES = {
+    INBOX: "read one's own notifications",
+    PUSH: "push, to anybody",
+    ADMIN: "administer",
+}
+SECURITY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "oauth2": {
+        "type": "oauth2",
+        "flows": {
+            "password": {"tokenUrl": "/auth/token", "refreshUrl": "/auth/token", "scopes": SCOPES},
+            "clientCredentials": {"tokenUrl": "/auth/token", "scopes": {PUSH: SCOPES[PUSH]}},
+        },
+    },
+}
+_DESCRIPTIONS = {
+    401: "No token, or one that does not count.",
+    403: "The token lacks the scope.",
+    404: "There is no such thing, or it is somebody else's.",
+    409: "It conflicts with what is there.",
+    413: "The body is too large.",
+    415: "The body is of another type.",
+    422: "The request cannot be taken; nothing was stored.",
+    429: "Over a rate; `Retry-After` says when to come back.",
+    503: "Not now: what was asked is unknown. Try again, a push with its `Idempotency-Key`.",
+}
+
+_CONFLICTS = ("/inbox/ack", "/admin/users", "/admin/users/{id}")
+
+_TEXT = {"type": "string"}
+_INSTANT = {"type": "string", "format": "date-time"}
+PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "description": "RFC 9457, with a stable `code`.",
+    "required": ["type", "title", "status", "detail", "instance", "code"],
+    "properties": {
+        **dict.fromkeys(("type", "title", "detail", "instance", "code"), _TEXT),
+        "status": {"type": "integer"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "detail"],
+                "properties": {
+                    "pointer": {**_TEXT, "description": "RFC 6901 into the body, or `query:` or `header:` and a name."},
+                    "detail": _TEXT,
+                },
+            },
+        },
+    },
+}
+NOTIFICATION: dict[str, Any] = {
+    "type": "object",
+    "required": ["seq", "id", "title", "body", "data", "category", "priority", "created_at", "expires_at"],
+    "properties": {
+        "seq": {"type": "integer"},
+        **dict.fromkeys(("id", "title", "body"), _TEXT),
+        "data": {"type": "object"},
+        "category": {"type": ["string", "null"]},
+        "priority": {"enum": ["low", "normal", "high"]},
+        **dict.fromkeys(("created_at", "expires_at", "read_at"), _INSTANT),
+    },
+}
+INBOX_PAGE: dict[str, Any] = {
+    "type": "object",
+    "required": ["items", "head", "rev", "epoch", "unread", "next"],
+    "properties": {
+        "items": {"type": "array", "items": {"$ref": "#/components/schemas/Notification"}},
+        **{name: {"type": "integer"} for name in ("head", "rev", "unread")},
+        "epoch": _TEXT,
+        "next": {"type": ["integer", "null"]},
+    },
+}
+
+
+def routers() -> list[APIRouter]:
+    """All routers, the ones asked most often first: routes are tried in order."""
+    return [
+        notifications.router,
+        inbox.router,
+        auth.router,
+        auth.form_router,
+        health.router,
+        oversight.router,
+        admin.router,
+    ]
+
+
+def install(app: FastAPI, *, bind: Callable[[str], object] = lambda request_id: None) -> None:
+    """Make ``app`` the gateway's HTTP interface. ``bind`` is told each request's id (see ``Edge``)."""
+    problems.install(app)
+    app.add_middleware(Edge, bind=bind)
+    for router in routers():
+        # Put there directly, not by include_router: that wraps each router in a matcher of its own, which costs more
+        # than a push takes to be read, and would build the lean routes anew.
+        app.router.routes.extend(router.routes)
+    app.router.redirect_slashes = False  # a redirect answers with the Host header as it came; here it is 404
+    app.openapi = lambda: document(app)  # type: ignore[method-assign]
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        app.openapi_schema = _document(app)
+    return app.openapi_schema
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    made = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, tags=TAGS, routes=app.routes)
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas.update({"Problem": PROBLEM, "Notification": NOTIFICATION, "Inbox": INBOX_PAGE})
+    made["components"]["securitySchemes"] = SECURITY_SCHEMES
+    for route, operation in _operations(app, made):
+        _complete(route, operation)
+    return made
+
+
+def _operations(app: FastAPI, made: dict[str, Any]) -> Iterator[tuple[APIRoute, dict[str, Any]]]:
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                yield route, made["paths"][route.path_format][method.lower()]
+
+
+def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
+    """Who may call, and the problems that can come back."""
+    scopes = [GUARDS[one.call] for one in route.dependant.dependencies if one.call in GUARDS]
+    if scopes:
+        names = [scope for scope in scopes if scope is not None]
+        operation["security"] = [{"oauth2": names}, {"bearer": []}]
+    statuses = [503]
+    if "security" in operation:
+        statuses += [401, 403] if scopes != [None] else [401]
+    if "requestBody" in operation:
+        statuses += [413, 415, 422]
+    if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
+        statuses.append(422)
+    if "{" in route.path_format or route.path == "/notifications":
+        statuses.append(404)
+    if route.path in ("/auth/login", "/auth/refresh", "/auth/password"):
+        statuses += [401, 429]
+    if isinstance(route, LeanRoute) and operation.get("requestBody"):
+        statuses.append(429)
+    if route.path in _CONFLICTS and route.methods != {"GET"}:
+        statuses.append(409)
+    if route.path == "/healthz":
+        statuses = []
+    answers = operation["responses"]
+    if answers.get("422", {}).get("content", {}).get("application/json"):
+        del answers["422"]  # FastAPI's own idea of one
+    for status in sorted(set(statuses)):
+        answers.setdefault(str(status), _problem(_DESCRIPTIONS[status]))
+    answers["default"] = _problem("Any other error.")
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}

@@ -1,0 +1,261 @@
+"""Access tokens: text ↔ Claims, the one strict wrapper of python-jose. No I/O, no clock, no opinion on revocation.
+
+python-jose supplies the signatures and nothing else. It accepts missing claims, any ``typ``, ``crit``, duplicate
+members and altered base64, and raises half a dozen kinds of error; every rule here closes one of those (RFC 8725).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jose.backends
+from jose import jwk, jws
+
+from gateway.auth.keys import generate_signing_key, no_constant, parse_signing_keys, unique_members, usable
+from gateway.errors import TokenExpired, TokenInvalid
+from gateway.model import Claims, SigningKey, millis
+
+__all__ = ["LONGEST", "Keyring", "generate_signing_key", "parse_signing_keys"]
+
+CLIENT_PREFIX = "c~"
+LONGEST = 2048
+"""Characters in a token. Ours have 500–1300; what is longer is not even split."""
+
+_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_ID = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
+_SCOPE = re.compile(r"[\x20-\x7e]{0,1024}", re.ASCII)
+_TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 4
+_LATEST = 1 << 33
+"""A NumericDate beyond the year 2242 is not one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """A signing key with its parsed halves. ``verifies`` holds no private part (for HS256 there is only one half)."""
+
+    kid: str
+    algorithm: str
+    signs_from: int
+    signs: Any
+    verifies: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Ring:
+    by_kid: Mapping[str, _Key]
+    oldest_first: tuple[_Key, ...]
+
+
+class Keyring:
+    """All keys that verify; the newest that has begun to sign signs. ``max_ttl`` and ``leeway`` in seconds.
+
+    Raises ValueError if a key cannot be used: what ``parse_signing_keys`` says of it, or a token too long to be read.
+    """
+
+    def __init__(self, keys: Sequence[SigningKey], *, issuer: str, audience: str, max_ttl: int, leeway: int) -> None:
+        # Without the cryptography extra, python-jose falls back on ecdsa: slow, and open to timing (CVE-2024-23342).
+        backend = jose.backends.ECKey.__module__
+        if backend != "jose.backends.cryptography_backend":
+            raise RuntimeError(f"python-jose uses {backend}: install python-jose[cryptography]")
+        self._issuer, self._audience = issuer, audience
+        self._max_ttl, self._leeway = max_ttl, leeway
+        self._ring = self._build(keys)
+
+    def replace(self, keys: Sequence[SigningKey]) -> None:
+        """From now on these keys, all at once; if one cannot be used (ValueError), the old ones stay."""
+        self._ring = self._build(keys)
+
+    def sign(
+        self,
+        *,
+        subject: str,
+        client_id: str,
+        scopes: frozenset[str],
+        session: str | None,
+        token_id: str,
+        now: float,
+        ttl: int,
+        issued_at: int | None = None,
+    ) -> str:
+        """A token (RFC 9068) of ``ttl`` seconds. ``issued_at`` (seconds) is ``now`` unless said otherwise.
+
+        The key is the one with the highest ``signs_from`` that is not in the future, the last given of several. While
+        none has begun (the clock was set back), it is the first that will.
+        """
+        begun = [key for key in self._ring.oldest_first if key.signs_from <= millis(now)]
+        return self._sign(
+            begun[-1] if begun else self._ring.oldest_first[0],
+            subject=subject,
+            client_id=client_id,
+            scopes=scopes,
+            session=session,
+            token_id=token_id,
+            issued_at=int(now) if issued_at is None else issued_at,
+            ttl=ttl,
+        )
+
+    def verify(self, raw: str, *, now: float) -> Claims:
+        """What ``raw`` says, if all of it is right. ``now``: seconds since the epoch.
+
+        Raises TokenExpired for a token that is perfect but too old, TokenInvalid for anything else, and nothing else
+        whatever ``raw`` is.
+        """
+        try:
+            return self._verify(raw, now)
+        except (TokenInvalid, TokenExpired):
+            raise
+        except Exception as error:  # jose, json and base64 raise seven kinds: a token must never become a 500
+            raise TokenInvalid(type(error).__name__) from None  # their text can hold parts of the token
+
+    def jwks(self) -> dict[str, Any] | None:
+        """The public keys as a JWK Set (RFC 7517), or None if there are only HMAC keys."""
+        public = [key for key in self._ring.oldest_first if key.algorithm != "HS256"]
+        if not public:
+            return None
+        return {"keys": [{**key.verifies.to_dict(), "kid": key.kid, "use": "sig"} for key in public]}
+
+    def _build(self, keys: Sequence[SigningKey]) -> _Ring:
+        if not keys:
+            raise ValueError("there is no signing key")
+        by_kid: dict[str, _Key] = {}
+        for key in keys:
+            made = _make(key)
+            if key.kid in by_kid:
+                raise ValueError(f"two signing keys have the kid {key.kid!r}")
+            self._measure(made)
+            by_kid[key.kid] = made
+        return _Ring(by_kid, tuple(sorted(by_kid.values(), key=lambda key: key.signs_from)))
+
+    def _measure(self, key: _Key) -> None:
+        """The longest token of ``key`` must be one that ``verify`` reads: better no start than no sign-in."""
+        longest = "u" * 64
+        token = self._sign(
+            key,
+            subject=longest,
+            client_id=longest,
+            scopes=frozenset({longest}),
+            session=longest,
+            token_id=longest,
+            issued_at=_LATEST,
+            ttl=1,
+        )
+        if len(token) > LONGEST:
+            raise ValueError(
+                f"tokens signed with the key {key.kid!r} would be longer than {LONGEST} characters: "
+                "shorten the issuer, the audience or the key"
+            )
+
+    def _sign(
+        self,
+        key: _Key,
+        *,
+        subject: str,
+        client_id: str,
+        scopes: frozenset[str],
+        session: str | None,
+        token_id: str,
+        issued_at: int,
+        ttl: int,
+    ) -> str:
+        claims: dict[str, object] = {
+            "iss": self._issuer,
+            "sub": subject,
+            "aud": self._audience,
+            "iat": issued_at,
+            "nbf": issued_at,
+            "exp": issued_at + ttl,
+            "jti": token_id,
+            "client_id": client_id,
+            "scope": " ".join(sorted(scopes)),
+        }
+        if session is not None:
+            claims["sid"] = session
+        header = {"kid": key.kid, "typ": "at+jwt"}
+        token: str = jws.sign(claims, key.signs, headers=header, algorithm=key.algorithm)
+        return token
+
+    def _verify(self, raw: object, now: float) -> Claims:
+        if not isinstance(raw, str) or len(raw) > LONGEST or not _SHAPE.fullmatch(raw):
+            raise TokenInvalid("shape")
+        head, body, _ = (_decode(part) for part in raw.split("."))
+        header = _object(head)
+        # Exactly these three: no crit, b64, zip, jku, jwk, x5u, x5c (RFC 7515 section 4.1.11, RFC 8725 section 3.10).
+        if header.keys() != {"alg", "kid", "typ"} or header["typ"] not in _TYPES:
+            raise TokenInvalid("header")
+        key = self._ring.by_kid.get(header["kid"])
+        if key is None or header["alg"] != key.algorithm:
+            raise TokenInvalid("key")
+        jws.verify(raw, key.verifies, [key.algorithm])
+        return self._claims(_object(body), now)
+
+    def _claims(self, claims: Mapping[str, Any], now: float) -> Claims:
+        audience = claims["aud"]
+        if claims["iss"] != self._issuer or not (
+            audience == self._audience or (isinstance(audience, list) and self._audience in audience)
+        ):
+            raise TokenInvalid("issuer or audience")
+        issued_at, not_before, expires_at = (_date(claims, name) for name in ("iat", "nbf", "exp"))
+        # One second is always forgiven: who was revoked within this second is issued the next one (login.py).
+        if max(issued_at, not_before) > now + max(self._leeway, 1):
+            raise TokenInvalid("from the future")
+        if not 0 < expires_at - issued_at <= self._max_ttl:
+            raise TokenInvalid("lifetime")
+        subject, client_id, token_id = (_text(claims, name, _ID) for name in ("sub", "client_id", "jti"))
+        scope = _text(claims, "scope", _SCOPE)
+        if subject.startswith(CLIENT_PREFIX):
+            if "sid" in claims or subject != client_id:
+                raise TokenInvalid("not a client's")
+            session = None
+        else:
+            session = _text(claims, "sid", _ID)
+        if now >= expires_at + self._leeway:  # last: only what is otherwise right has merely expired
+            raise TokenExpired
+        return Claims(
+            subject=subject,
+            client_id=client_id,
+            scopes=frozenset(scope.split()),
+            session=session,
+            token_id=token_id,
+            issued_at=issued_at,
+            expires_at=expires_at,
+        )
+
+
+def _make(key: SigningKey) -> _Key:
+    """``key`` parsed once: python-jose spends 37 ms on an RSA key given as text, at every signature."""
+    signs = jwk.construct(usable(key), key.algorithm)
+    verifies = signs if key.algorithm == "HS256" else signs.public_key()
+    return _Key(key.kid, key.algorithm, key.signs_from, signs, verifies)
+
+
+def _decode(part: str) -> bytes:
+    raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    if base64.urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
+        raise TokenInvalid("base64")  # spare bits set: the same token in another spelling
+    return raw
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    value = json.loads(raw.decode(), object_pairs_hook=unique_members, parse_constant=no_constant)
+    if not isinstance(value, dict):
+        raise TokenInvalid("json")
+    return value
+
+
+def _date(claims: Mapping[str, Any], name: str) -> int:
+    value = claims[name]
+    if type(value) is not int or not 0 < value < _LATEST:  # a bool is an int to isinstance
+        raise TokenInvalid(name)
+    return value
+
+
+def _text(claims: Mapping[str, Any], name: str, shape: re.Pattern[str]) -> str:
+    value = claims[name]
+    if not isinstance(value, str) or not shape.fullmatch(value):
+        raise TokenInvalid(name)
+    return value

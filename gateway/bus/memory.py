@@ -1,0 +1,34 @@
+"""The bus of a single node: just a call. Carries nothing to anybody else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from gateway.model import Signal
+from gateway.ports import Receiver
+
+
+class MemoryBus:
+    """Implements ``ports.Bus``. Delivery is in order and before ``publish`` returns."""
+
+    def __init__(self) -> None:
+        self._receivers: list[Receiver] = []
+
+    @asynccontextmanager
+    async def listen(self, receiver: Receiver) -> AsyncIterator[None]:
+        self._receivers.append(receiver)
+        try:
+            yield
+        finally:
+            self._receivers.remove(receiver)
+
+    def publish(self, signals: Sequence[Signal]) -> None:
+        for receiver in self._receivers:
+            receiver.signals(signals)
+
+    def watch(self, user_id: str) -> None:
+        """Nothing to do: every signal passes here anyway."""
+
+    def unwatch(self, user_id: str) -> None:
+        """Nothing to do."""

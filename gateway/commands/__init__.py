@@ -1,0 +1,1 @@
+"""The commands of ``gateway``, by subject. Thin: what they do is done below; here are words, options and exit codes."""

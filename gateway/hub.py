@@ -1,0 +1,121 @@
+"""Which connections each user has on this node. No I/O, no await, no lock."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from gateway.closing import CONNECTION_LIMIT, OVERLOADED, Close
+from gateway.frames import Frame
+from gateway.model import Ban, Claims, ConnectionInfo, State
+
+
+class Attached(Protocol):
+    """A connection, as the hub sees it. No method waits or raises."""
+
+    address: str | None
+
+    @property
+    def claims(self) -> Claims: ...
+
+    def offer(self, seq: int, frame: Frame) -> None:
+        """A notification of this user was committed."""
+
+    def offer_passing(self, frame: Frame) -> None:
+        """A notification that is stored nowhere: written if the connection is caught up, else dropped."""
+
+    def offer_state(self, rev: int, unread: int, frame: Frame) -> None: ...
+
+    def recheck(self, state: State | None) -> None:
+        """Signals may have been missed; ``state`` is the inbox's if it is known."""
+
+    def close(self, why: Close) -> None: ...
+
+    def info(self, node: str) -> ConnectionInfo: ...
+
+
+class Hub:
+    """``per_user``, ``per_address`` and ``most`` bound how many connections there may be (0: no bound)."""
+
+    def __init__(self, *, node: str, per_user: int, per_address: int, most: int) -> None:
+        self._node = node
+        self._per_user, self._per_address, self._most = per_user, per_address, most
+        # A tuple a user: two words for the usual one, and iterating it is safe from whatever a delivery sets off.
+        self._users: dict[str, tuple[Attached, ...]] = {}
+        self._addresses: Counter[str] = Counter()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Attached]:
+        """Every connection; safe from attaching and detaching meanwhile."""
+        for user_id in list(self._users):
+            yield from self._users.get(user_id, ())
+
+    @property
+    def users(self) -> Sequence[str]:
+        return list(self._users)
+
+    def refusal(self, user_id: str, *, address: str | None) -> Close | None:
+        """Why one more connection cannot be had, or None."""
+        if self._count >= self._most:
+            return OVERLOADED
+        if len(self._users.get(user_id, ())) >= self._per_user:
+            return CONNECTION_LIMIT
+        if self._per_address and address is not None and self._addresses[address] >= self._per_address:
+            return CONNECTION_LIMIT
+        return None
+
+    def attach(self, connection: Attached) -> bool:
+        """From now on it hears its user's signals. Whether it is the user's first here."""
+        user_id = connection.claims.subject
+        before = self._users.get(user_id, ())
+        self._users[user_id] = (*before, connection)
+        self._count += 1
+        if self._per_address and connection.address is not None:
+            self._addresses[connection.address] += 1
+        return not before
+
+    def detach(self, connection: Attached) -> bool:
+        """It hears nothing more. Compared by identity; detaching twice is harmless. Whether it was the user's last."""
+        user_id = connection.claims.subject
+        before = self._users.get(user_id, ())
+        left = tuple(one for one in before if one is not connection)
+        if len(left) == len(before):
+            return False
+        self._count -= 1
+        if self._per_address and connection.address is not None:
+            self._addresses[connection.address] -= 1
+            if not self._addresses[connection.address]:
+                del self._addresses[connection.address]
+        if left:
+            self._users[user_id] = left
+            return False
+        del self._users[user_id]
+        return True
+
+    def of(self, user_id: str) -> tuple[Attached, ...]:
+        return self._users.get(user_id, ())
+
+    def matching(self, ban: Ban) -> list[Attached]:
+        """The connections that ``ban`` ends."""
+        among: Iterable[Attached] = self.of(ban.user_id) if ban.user_id is not None else self
+        if ban.kind == "session":
+            return [one for one in among if one.claims.session == ban.subject]
+        if ban.kind == "token":
+            return [one for one in among if one.claims.token_id == ban.subject]
+        if ban.kind == "all":
+            return [one for one in among if one.claims.issued_at <= (ban.cut or 0)]
+        return []  # clients have no connections
+
+    def connections(self, user_id: str | None) -> list[ConnectionInfo]:
+        among: Iterable[Attached] = self.of(user_id) if user_id is not None else self
+        return [one.info(self._node) for one in among]
+
+    def online_count(self, user_ids: Iterable[str] | None) -> int:
+        """How many of these users (None: of all) are connected here."""
+        if user_ids is None:
+            return len(self._users)
+        return sum(user_id in self._users for user_id in user_ids)

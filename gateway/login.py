@@ -1,0 +1,286 @@
+"""Signing in: password, refresh token or client secret → tokens. Knows no HTTP, and leaves counting failures to limits.
+
+Refresh tokens rotate at every use (RFC 9700 section 4.14.2). The direct predecessor is forgiven for a moment, because
+answers get lost; an older one that is genuine proves that two hold the chain, and the session ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from gateway.auth.passwords import Passwords
+from gateway.auth.refresh import RefreshTokens, sha256
+from gateway.auth.tokens import Keyring
+from gateway.closing import TOKEN_REVOKED
+from gateway.errors import BadCredentials, Invalid, NotFound, UserDisabled
+from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Actor, Ban, Principal, Session, User, millis, new_id
+from gateway.ports import Audit, Clients, Clock, Sessions, Users
+from gateway.revocations import Revocations
+
+NOBODY = "~"
+"""Actor of a failed sign-in; ``~`` stands in no user's id."""
+SESSIONS_PER_USER = 100
+BAN_MARGIN = 90
+"""Seconds a ban outlasts the tokens it kills: the largest leeway (30), and a minute for clocks that differ."""
+
+log = logging.getLogger("gateway.login")
+
+
+def ban_until(now: int, access_ttl: int) -> int:
+    """When (ms) a ban made at ``now`` (ms) may be forgotten: no token from before it, ``access_ttl`` seconds long,
+    can be valid then."""
+    return now + (access_ttl + BAN_MARGIN) * 1000
+
+
+def new_client_secret() -> tuple[str, bytes]:
+    """A client secret of 256 bits, and the hash to store. A random secret needs no slow hash."""
+    secret = secrets.token_urlsafe(32)
+    return secret, sha256(secret)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """What a sign-in yields. Durations in seconds; a client gets no refresh token."""
+
+    access_token: str = field(repr=False)
+    expires_in: int
+    scope: str
+    refresh_token: str | None = field(default=None, repr=False)
+    refresh_expires_in: int | None = None
+
+
+class Login:
+    """``access_ttl``, ``session_ttl``, ``refresh_idle``, ``refresh_grace``: seconds. ``server_key``: 32 bytes, the same
+    on every node. ``apply_bans`` puts rules to work on this node at once; ``revoke_session`` (session id, who, close
+    reason) ends a session and its sockets."""
+
+    new_client_secret = staticmethod(new_client_secret)
+
+    def __init__(
+        self,
+        *,
+        users: Users,
+        sessions: Sessions,
+        clients: Clients,
+        audit: Audit,
+        passwords: Passwords,
+        keyring: Keyring,
+        revocations: Revocations,
+        server_key: bytes,
+        clock: Clock,
+        access_ttl: int,
+        session_ttl: int,
+        refresh_idle: int,
+        refresh_grace: int,
+        apply_bans: Callable[[Sequence[Ban]], int],
+        revoke_session: Callable[[str, Actor, str], Awaitable[None]],
+        sessions_per_user: int = SESSIONS_PER_USER,
+    ) -> None:
+        self._users, self._sessions, self._clients, self._audit = users, sessions, clients, audit
+        self._passwords, self._keyring, self._revocations = passwords, keyring, revocations
+        self._refresh_tokens, self._clock = RefreshTokens(server_key), clock
+        self._access_ttl, self._session_ttl = access_ttl, session_ttl
+        self._refresh_idle, self._refresh_grace = refresh_idle, refresh_grace
+        self._apply_bans, self._revoke_session = apply_bans, revoke_session
+        self._sessions_per_user = sessions_per_user
+
+    async def password(
+        self, username: str, password: str, *, device: str | None, address: str | None, request_id: str | None = None
+    ) -> TokenAnswer:
+        """A new session of a user.
+
+        Raises BadCredentials (unknown user and wrong password cost the same), UserDisabled (only to who knows the
+        password), Unavailable (too many at once).
+        """
+        now = self._clock()  # before anything is read: the store refuses a sign-in that a revocation has overtaken
+        found = await self._users.credentials(username)
+        user, stored = found if found is not None else (None, None)
+        ok, better = await self._passwords.verify(password, stored)
+        if user is None or stored is None or not ok:
+            # An unknown name is not written down: people type their password there.
+            await self._failed(user.id if user is not None else None, "password", address, request_id)
+            raise BadCredentials
+        if user.disabled:
+            await self._failed(user.id, "disabled", address, request_id)
+            raise UserDisabled
+        if better is not None:
+            await self._users.rehash(user.id, old=stored, new=better)
+        id = new_id(now)
+        refresh_token = self._refresh_tokens.first(id)
+        session = await self._sessions.start(
+            id=id,
+            user_id=user.id,
+            device=device,
+            address=address,
+            refresh_hash=sha256(refresh_token),
+            now=millis(now),
+            expires_at=millis(now) + self._session_ttl * 1000,
+            limit=self._sessions_per_user,
+        )
+        by = Actor(user.id, address, request_id)
+        if not await self._still(user.id, password, {stored, better}):
+            await self._revoke_session(id, by, TOKEN_REVOKED.reason)
+            await self._failed(user.id, "password", address, request_id)
+            raise BadCredentials
+        await self._audit.record("login", target=session.id, detail={"device": device}, by=by, now=millis(now))
+        log.info("signed in", extra={"user": user.id, "session": id, "address": address})
+        return self._answer(session, user, refresh_token, now)
+
+    async def refresh(self, refresh_token: str, *, address: str | None, request_id: str | None = None) -> TokenAnswer:
+        """The next tokens of a session. The direct predecessor, within the grace, gets the same successor again.
+
+        Raises BadCredentials for any other. If that was a genuine one from earlier, somebody has a copy: the session
+        ends. A forged one ends nobody's.
+        """
+        parsed = self._refresh_tokens.read(refresh_token)
+        if parsed is None:
+            raise BadCredentials
+        id, generation = parsed
+        successor = self._refresh_tokens.successor(refresh_token)
+        now, idle = self._clock(), self._refresh_idle * 1000
+        rotated = await self._sessions.rotate(
+            id,
+            presented=sha256(refresh_token),
+            generation=generation,
+            successor=sha256(successor),
+            now=millis(now),
+            idle=idle,
+        )
+        if rotated is not None:
+            log.info("refreshed", extra={"session": id, "address": address})
+            return self._answer(*rotated, successor, now)
+        state = await self._sessions.refreshable(id, now=millis(now), idle=idle)
+        if state is None:
+            raise BadCredentials
+        session, user, stored, current, rotated_at = state
+        if not await self._refresh_tokens.leads_to(successor, stored, steps=current - generation - 1):
+            raise BadCredentials
+        if generation == current - 1 and millis(now) - rotated_at <= self._refresh_grace * 1000:
+            log.info("last refresh answered again", extra={"session": id, "address": address})
+            return self._answer(session, user, successor, now)
+        log.warning("a used refresh token came back", extra={"session": id, "address": address})
+        by = Actor(GATEWAY_CLIENT, address, request_id)
+        await self._revoke_session(id, by, TOKEN_REVOKED.reason)
+        detail = {"user": user.id, "generation": generation, "current": current}
+        await self._audit.record("refresh_reuse", target=id, detail=detail, by=by, now=millis(now))
+        raise BadCredentials
+
+    async def client_credentials(
+        self,
+        client_id: str,
+        secret: str,
+        *,
+        scope: str | None,
+        address: str | None = None,
+        request_id: str | None = None,
+    ) -> TokenAnswer:
+        """An access token of a client, for ``scope`` (space separated) or all it may have.
+
+        Raises BadCredentials, or Invalid ``invalid_scope`` for one it may not have (RFC 6749 section 5.2).
+        """
+        now = self._clock()
+        # Taken before the secret is checked: if it is rotated meanwhile, the new cut must catch this token.
+        issued_at = self._issued_at(client_id, now)
+        client = await self._clients.authenticate(client_id, secret_hash=sha256(secret))
+        if client is None:
+            named = client_id[:64] if client_id.startswith("c~") else None
+            await self._failed(named, "client", address, request_id)
+            raise BadCredentials
+        wanted = frozenset((scope or "").split()) or client.scopes
+        if not wanted <= client.scopes:
+            raise Invalid("The client may not have this scope.", code="invalid_scope")
+        log.info("signed in", extra={"client": client.client_id, "address": address})
+        token = self._keyring.sign(
+            subject=client.client_id,
+            client_id=client.client_id,
+            scopes=wanted,
+            session=None,
+            token_id=new_id(now),
+            now=now,
+            ttl=self._access_ttl,
+            issued_at=issued_at,
+        )
+        return TokenAnswer(
+            access_token=token,
+            expires_in=self._access_ttl,
+            scope=" ".join(sorted(wanted)),
+        )
+
+    async def change_password(
+        self, principal: Principal, current: str, new: str, *, address: str | None, request_id: str | None = None
+    ) -> None:
+        """Every session but the principal's own ends. Raises BadCredentials, or Invalid for a bad new one."""
+        self._passwords.check_new(new, pointer="/new_password")
+        id = principal.subject
+        stored = await self._users.password_hash(id)
+        ok, _ = await self._passwords.verify(current, stored)
+        if not ok:
+            await self._failed(id, "current_password", address, request_id)
+            raise BadCredentials
+        hashed = await self._passwords.hash(new)
+        now = millis(self._clock())
+        bans = await self._users.set_password(
+            id,
+            password_hash=hashed,
+            keep_session=principal.claims.session,
+            by=Actor(id, address, request_id),
+            now=now,
+            until=ban_until(now, self._access_ttl),
+        )
+        self._apply_bans(bans)
+
+    async def hash_new(self, password: str) -> str:
+        """The hash of a password somebody else sets: an admin, the first start. Raises Invalid."""
+        self._passwords.check_new(password)
+        return await self._passwords.hash(password)
+
+    async def _still(self, user_id: str, password: str, known: set[str | None]) -> bool:
+        """Whether the password is still the user's, now that the session exists: a reset that committed while it was
+        being hashed has not ended a session that came after it, and clocks of two nodes may hide which came first."""
+        try:
+            stored = await self._users.password_hash(user_id)
+        except NotFound:
+            return False
+        return stored in known or (await self._passwords.verify(password, stored))[0]
+
+    async def _failed(self, target: str | None, reason: str, address: str | None, request_id: str | None) -> None:
+        log.info("sign-in failed", extra={"target": target, "reason": reason, "address": address})
+        await self._audit.record(
+            "login_failed",
+            target=target,
+            detail={"reason": reason},
+            by=Actor(NOBODY, address, request_id),
+            now=millis(self._clock()),
+        )
+
+    def _answer(self, session: Session, user: User, refresh_token: str, now: float) -> TokenAnswer:
+        # No token outlives its session, and none is born dead in the session's last second.
+        left = max(1, (session.expires_at - millis(now)) // 1000)
+        ttl = min(self._access_ttl, left)
+        scopes = SCOPES_OF_ROLE[user.role]
+        token = self._keyring.sign(
+            subject=user.id,
+            client_id=GATEWAY_CLIENT,
+            scopes=scopes,
+            session=session.id,
+            token_id=new_id(now),
+            now=now,
+            ttl=ttl,
+            issued_at=self._issued_at(GATEWAY_CLIENT, now),
+        )
+        return TokenAnswer(
+            access_token=token,
+            expires_in=ttl,
+            scope=" ".join(sorted(scopes)),
+            refresh_token=refresh_token,
+            refresh_expires_in=min(self._refresh_idle, left),
+        )
+
+    def _issued_at(self, client_id: str, now: float) -> int:
+        """``now`` in seconds, or the second after a cut: a cut takes in its own second, and who signs in again within
+        it would be cut off with the old tokens. The keyring forgives that second; of a cut from a clock further ahead
+        it forgives its leeway only."""
+        return max(int(now), self._revocations.cut(client_id) + 1)

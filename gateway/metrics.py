@@ -1,0 +1,51 @@
+"""What the gateway counts, for Prometheus. The only user of its client library; holds no user data and no token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+
+class Metrics:
+    """One registry a gateway, so that several can live in one process (tests do)."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=True)
+        self.stored = Counter("gateway_notifications_stored", "Notifications committed to an inbox.", registry=registry)
+        self.passed = Counter("gateway_notifications_passed", "Pushes with ttl 0.", registry=registry)
+        self.written = Counter("gateway_frames_written", "Notification frames written to sockets.", registry=registry)
+        self.caught_up = Counter("gateway_catch_up_pages", "Pages read from the inbox for a socket.", registry=registry)
+        self.opened = Counter("gateway_connections_opened", "Sockets accepted.", registry=registry)
+        self._closed = Counter("gateway_connections_closed", "Sockets ended.", ["reason"], registry=registry)
+        self._refused = Counter("gateway_upgrades_refused", "Sockets refused.", ["reason"], registry=registry)
+        self._connections = Gauge("gateway_connections", "Open sockets.", registry=registry)
+        self._users = Gauge("gateway_users_online", "Users with an open socket here.", registry=registry)
+        self._bans = Gauge("gateway_revocations_in_force", "Rules of the denylist.", registry=registry)
+        self.janitor = Counter("gateway_janitor_rows", "Rows that left the database.", ["kind"], registry=registry)
+        self.loop_lag = Histogram(
+            "gateway_event_loop_lag_seconds", "How late a one-second tick came.", registry=registry,
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+        )  # fmt: skip
+        self.gc_pause = Gauge("gateway_gc_pause_seconds_max", "Longest garbage collection.", registry=registry)
+        self._closed_children: dict[str, Counter] = {}
+
+    def closed(self, reason: str) -> None:
+        """A socket ended; ``reason`` from the close table."""
+        child = self._closed_children.get(reason)
+        if child is None:
+            child = self._closed_children[reason] = self._closed.labels(reason)
+        child.inc()
+
+    def refused(self, reason: str) -> None:
+        self._refused.labels(reason).inc()
+
+    def watch(self, *, connections: Callable[[], int], users: Callable[[], int], bans: Callable[[], int]) -> None:
+        """Numbers that are asked for when they are read."""
+        self._connections.set_function(connections)
+        self._users.set_function(users)
+        self._bans.set_function(bans)
+
+    def exposition(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,167 @@
+"""Commit, then ring: everything that changes an inbox and must be heard. Knows no wire and no SQL.
+
+The bell is at most once and its failure never fails the request; it is rung from the commit itself, not from the caller
+who asked, so a caller who goes away half-way leaves nobody unrung.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from gateway.errors import GatewayError, Limited, StoreUnavailable
+from gateway.limits import Buckets
+from gateway.metrics import Metrics
+from gateway.model import (
+    Append,
+    Appended,
+    Arrived,
+    Draft,
+    Entry,
+    MarkedRead,
+    Passing,
+    Withdrawn,
+    millis,
+    new_id,
+)
+from gateway.ports import Bus, Clock, Inbox, Presence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One request to store: its recipients in order (no duplicates), the rendered content, its life in seconds.
+
+    ``key``: the sender's idempotency key and the fingerprint of the request.
+    """
+
+    recipients: tuple[str, ...]
+    content: str
+    category: str | None
+    ttl: int
+    key: tuple[str, bytes] | None = None
+
+
+class Publisher:
+    """``rate``: notifications per second and client, 0: no limit. ``overfull`` is told of inboxes over their limit."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        bus: Bus,
+        presence: Presence,
+        clock: Clock,
+        monotonic: Callable[[], float],
+        metrics: Metrics,
+        rate: int,
+        overfull: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._inbox, self._bus, self._presence = inbox, bus, presence
+        self._clock, self._monotonic, self._metrics = clock, monotonic, metrics
+        self._rates = Buckets(rate=rate, burst=rate) if rate else None
+        self._overfull = overfull
+
+    def admit(self, sender: str, amount: int) -> None:
+        """Count ``amount`` notifications against the sender's rate. Raises Limited.
+
+        A request larger than a second's worth is let in when the bucket is full, and pays for it afterwards by waiting.
+        """
+        if self._rates is None:
+            return
+        rate = int(self._rates.rate)
+        wait = self._rates.take(sender, min(amount, rate), at=self._monotonic())
+        if wait:
+            raise Limited("push", retry_after=wait, quota=rate, window=1)
+
+    async def push_all(self, sender: str, pushes: Sequence[Push]) -> list[Appended | GatewayError]:
+        """Store each push, atomically for itself, in order. One result each: what was stored, or why not.
+
+        Returns after the commit has reached the disk. What was committed is announced even if the caller is cancelled.
+        """
+        now = self._clock()
+        created_at = millis(now)
+        online = await self._presence.online([user_id for push in pushes for user_id in push.recipients])
+        waiting = []
+        for push in pushes:
+            expires_at = created_at + push.ttl * 1000
+            drafts = tuple(
+                Draft(new_id(now), user_id, push.content, push.category, created_at, expires_at, online.get(user_id))
+                for user_id in push.recipients
+            )
+            waiting.append(self._append(Append(sender, drafts, push.key)))
+        await asyncio.wait([asyncio.shield(future) for future in waiting])
+        return [_result(future) for future in waiting]
+
+    def _append(self, request: Append) -> asyncio.Future[Appended]:
+        future: asyncio.Future[Appended] = asyncio.ensure_future(self._inbox.append(request))
+        future.add_done_callback(lambda done: self._ring(request, done))
+        return future
+
+    def _ring(self, request: Append, done: asyncio.Future[Appended]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return
+        appended = done.result()
+        if appended.overfull:
+            self._overfull(appended.overfull)
+        if appended.replayed:
+            return
+        signals = [
+            Arrived(draft.user_id, Entry(stored.seq, draft.id, draft.content, draft.created_at, draft.expires_at))
+            for draft, stored in zip(request.drafts, appended.outcomes, strict=True)
+            if stored.seq is not None
+        ]
+        self._metrics.stored.inc(len(signals))
+        self._bus.publish(signals)
+
+    def pass_by(self, sender: str, recipients: tuple[str, ...] | None, content: str) -> str:
+        """The fast lane, stored nowhere: to whoever is caught up now (``recipients`` None: everyone). Its id."""
+        now = self._clock()
+        signal = Passing(recipients, new_id(now), content, millis(now))
+        self._metrics.passed.inc(1)
+        self._bus.publish([signal])
+        return signal.id
+
+    async def online(self, user_ids: Sequence[str]) -> Mapping[str, bool | None]:
+        return await self._presence.online(user_ids)
+
+    async def mark_read(self, user_id: str, *, ids: Sequence[str] = (), up_to: int | None = None) -> MarkedRead:
+        """Raises Invalid if ``up_to`` lies beyond the head."""
+        return await self._change(
+            self._inbox.mark_read(user_id, ids=ids, up_to=up_to, now=millis(self._clock())),
+            lambda marked: [marked] if marked.changed else [],
+        )
+
+    async def withdraw(self, id: str, *, sender: str | None) -> None:
+        """Take a notification back, wherever it is. Raises NotFound("notification")."""
+        await self._change(
+            self._inbox.withdraw(id, sender=sender, now=millis(self._clock())),
+            lambda taken: [taken] if taken is not None else [],
+        )
+
+    async def hide(self, user_id: str, id: str) -> None:
+        """Out of this user's own inbox. Raises NotFound("notification")."""
+        await self._change(self._inbox.hide(user_id, id, now=millis(self._clock())), lambda hidden: [hidden])
+
+    async def _change(self, work: Awaitable[T], signals: Callable[[T], Sequence[MarkedRead | Withdrawn]]) -> T:
+        def ring(done: asyncio.Future[T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                self._bus.publish(signals(done.result()))
+
+        future = asyncio.ensure_future(work)
+        future.add_done_callback(ring)
+        return await asyncio.shield(future)
+
+
+def _result(future: asyncio.Future[Appended]) -> Appended | GatewayError:
+    if future.cancelled():
+        return StoreUnavailable()
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if isinstance(error, GatewayError):
+        return error
+    raise error

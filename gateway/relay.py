@@ -1,0 +1,132 @@
+"""Bus → hub: what is announced reaches the connections of this node. Keeps nothing and promises nothing: the log does.
+
+Long lists are handed over in slices, and the loop turns between them: 9000 sockets at once would block it for 74 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from gateway import frames
+from gateway.errors import StoreUnavailable
+from gateway.hub import Attached, Hub
+from gateway.metrics import Metrics
+from gateway.model import Arrived, MarkedRead, Passing, RevocationsChanged, Signal, State, Withdrawn
+
+SLICE = 200
+RECHECK_EVERY = 20.0
+RECHECK_SLICE = 500
+
+
+class States(Protocol):
+    """The one verb of the inbox that the slow re-check needs."""
+
+    async def states(self, user_ids: Sequence[str]) -> Mapping[str, State]: ...
+
+
+class Relay:
+    """Implements ``ports.Receiver``. ``fresh`` says whether this node may write notifications now (contract 8)."""
+
+    def __init__(
+        self,
+        *,
+        hub: Hub,
+        states: States,
+        fresh: Callable[[], bool],
+        revocations_rung: Callable[[], None],
+        metrics: Metrics,
+    ) -> None:
+        self._hub, self._states, self._fresh = hub, states, fresh
+        self._revocations_rung, self._metrics = revocations_rung, metrics
+        self._queue: deque[Iterator[None]] = deque()
+        self._draining: asyncio.Task[None] | None = None
+
+    def signals(self, signals: Sequence[Signal]) -> None:
+        """Called on the event loop; what is short goes out at once, unless something long is still on its way."""
+        if self._draining is None and len(signals) <= SLICE and not any(_wide(signal) for signal in signals):
+            for signal in signals:
+                for _ in self._steps(signal):
+                    pass
+            return
+        self._queue.extend(self._steps(signal) for signal in signals)
+        if self._draining is None:
+            self._draining = asyncio.create_task(self._drain(), name="relay")
+
+    async def _drain(self) -> None:
+        """A slice of deliveries, a turn of the loop. Order is kept: everything later waits behind what is under way."""
+        try:
+            done = 0
+            while self._queue:
+                for _ in self._queue.popleft():
+                    done += 1
+                    if done % SLICE == 0:
+                        await asyncio.sleep(0)
+        finally:
+            self._draining = None
+
+    def _steps(self, signal: Signal) -> Iterator[None]:
+        """Deliver ``signal``, yielding after every connection."""
+        match signal:
+            case Arrived(user_id, entry):
+                connections = self._hub.of(user_id)
+                if connections:
+                    frame = frames.notification(entry)
+                    for connection in connections:
+                        connection.offer(entry.seq, frame)
+                        yield
+            case Passing(user_ids, _, _, _):
+                frame = frames.passing(signal)
+                if self._fresh():  # nobody waits for these, and a stale node writes no notification
+                    for connection in self._among(user_ids):
+                        connection.offer_passing(frame)
+                        yield
+            case MarkedRead(user_id, rev, unread, _, _, _):
+                frame = frames.read(signal)
+                for connection in self._hub.of(user_id):
+                    connection.offer_state(rev, unread, frame)
+                    yield
+            case Withdrawn(user_id, rev, unread, _, _):
+                frame = frames.withdrawn(signal)
+                for connection in self._hub.of(user_id):
+                    connection.offer_state(rev, unread, frame)
+                    yield
+            case RevocationsChanged():
+                self._revocations_rung()
+
+    def _among(self, user_ids: tuple[str, ...] | None) -> Iterable[Attached]:
+        if user_ids is None:
+            return self._hub
+        return (connection for user_id in user_ids for connection in self._hub.of(user_id))
+
+    def resync(self, user_ids: Iterable[str] | None) -> None:
+        """Everyone of these reads on from their own cursor."""
+        for user_id in list(self._hub.users if user_ids is None else user_ids):
+            for connection in self._hub.of(user_id):
+                connection.recheck(None)
+
+    async def recheck(self) -> None:
+        """The slow re-check, once: comparing each local user's log with what was told finds a lost last signal."""
+        users = self._hub.users
+        slices = [users[at : at + RECHECK_SLICE] for at in range(0, len(users), RECHECK_SLICE)]
+        for one in slices:
+            await asyncio.sleep(RECHECK_EVERY / len(slices) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            try:
+                states = await self._states.states(one)
+            except StoreUnavailable:
+                continue  # the next round asks again
+            for user_id, state in states.items():
+                for connection in self._hub.of(user_id):
+                    connection.recheck(state)
+
+    async def keep_rechecking(self) -> None:
+        while True:
+            await asyncio.sleep(RECHECK_EVERY * random.uniform(0.1, 0.3))  # noqa: S311 - jitter
+            await self.recheck()
+
+
+def _wide(signal: Signal) -> bool:
+    return isinstance(signal, Passing) and (signal.user_ids is None or len(signal.user_ids) > SLICE)

@@ -1,0 +1,199 @@
+"""uvicorn's HTTP protocol with every request head bounded in bytes and in time. Serves and routes nothing itself.
+
+httptools has no limits of its own: stock uvicorn read 20 MB of header fields, and waits for ever for the next byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, cast
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from gateway.sockets.wire import WireLimits, half_close, problem
+
+_PIECE = 64 * 1024
+_LINGER = 2.0
+"""Seconds in which a refused peer can read the answer; meanwhile what it sends is thrown away."""
+
+Refusal = tuple[int, str, str]
+TOO_LONG: Refusal = (414, "uri_too_long", "The request target is too long.")
+TOO_LARGE: Refusal = (431, "headers_too_large", "The request head is too large.")
+NO_HOST: Refusal = (400, "bad_request", "Exactly one Host field is required.")
+TOO_OLD: Refusal = (400, "bad_handshake", "A WebSocket handshake needs HTTP/1.1.")
+MALFORMED: Refusal = (400, "bad_request", "This is not a valid HTTP request.")
+TOO_SLOW: Refusal = (408, "request_timeout", "The request took too long to arrive.")
+
+
+class _Refused(Exception):
+    """Raised in a callback to stop the parser; what is answered stands in ``_refusal``."""
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One HTTP connection. Its deadline is for whatever is awaited now: a head, or the next piece of a body."""
+
+    def __init__(
+        self,
+        limits: WireLimits,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
+        self._limits = limits
+        self._refusal: Refusal | None = None
+        self._discarding = False
+        self._head = 0  # bytes of the current head, as parsed
+        # Bytes fed since the current head or trailer began: a field is only parsed once it has ended.
+        self._fed = 0
+        self._awaiting: str | None = "head"  # "head", "body" or None (between requests, or upgraded)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast("asyncio.Transport", transport))
+        self._await(self._limits.head_timeout)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._await(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._discarding:
+            return
+        self._unset_keepalive_if_required()
+        before = self._awaiting
+        while data and not self._discarding and self.parser is not None:
+            if self._awaiting is None:
+                self._awaiting = "head"
+            room = self._limits.max_head - self._fed if self._awaiting == "head" else _PIECE
+            piece, data = data[:room], data[room:]
+            self._fed += len(piece)
+            data = self._feed(piece, data)
+            if self._awaiting is not None and self._fed >= self._limits.max_head and not self._discarding:
+                self._refuse(TOO_LARGE)
+        if self._discarding or self.parser is None:
+            return
+        if self._awaiting is None:
+            self._await(None)
+        elif self._awaiting == "body":
+            self._await(self._limits.body_timeout)
+        elif before != "head":
+            self._await(self._limits.head_timeout)
+
+    def eof_received(self) -> None:
+        if self._discarding:
+            self.transport.close()
+
+    # -- parsing -----------------------------------------------------------------------------------------------
+
+    def _feed(self, piece: bytes, rest: bytes) -> bytes:
+        """Parse ``piece``; what is left to parse of it and ``rest``."""
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._should_upgrade():
+                self._upgrade(piece[upgrade.args[0] :] + rest)
+                return b""
+            # Another protocol than ours: answered as the plain request it also is (RFC 9110 section 7.8).
+        except httptools.HttpParserError:
+            self._refuse(self._refusal or MALFORMED)
+        return rest
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._awaiting, self._head = "head", 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > self._limits.max_target:
+            self._stop(TOO_LONG)
+        self._head += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head += len(name) + len(value) + 4
+        if self._head > self._limits.max_head or len(self.headers) >= self._limits.max_headers:
+            self._stop(TOO_LARGE)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        old = self.parser.get_http_version() == "1.0"
+        if hosts > 1 or (hosts == 0 and not old):
+            self._stop(NO_HOST)  # RFC 9112 section 3.2
+        if old and self.parser.should_upgrade() and self._should_upgrade():
+            self._stop(TOO_OLD)  # RFC 6455 section 4.1
+        self._awaiting, self._fed = "body", 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._fed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._awaiting, self._fed = None, 0
+        super().on_message_complete()
+
+    def _stop(self, refusal: Refusal) -> None:
+        self._refusal = refusal
+        raise _Refused
+
+    # -- leaving HTTP ------------------------------------------------------------------------------------------
+
+    def _upgrade(self, early: bytes) -> None:
+        self._await(None)
+        self._awaiting = None
+        transport = self.transport
+        self.handle_websocket_upgrade()
+        # It refers to this object and back: 4.7 KB that only the garbage collector would find, for every socket.
+        self.parser = None  # type: ignore[assignment]
+        if early:
+            cast("asyncio.Protocol", transport.get_protocol()).data_received(early)
+
+    # -- refusing ----------------------------------------------------------------------------------------------
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer and hang up, so that the answer arrives even while the peer is still sending."""
+        self._discarding = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started or self.pipeline:
+                self.transport.abort()  # in the middle of another answer nothing can be said any more
+                return
+            cycle.disconnected = True  # the application is told that the client left, and what it says is not sent
+            cycle.message_event.set()
+        status, code, detail = refusal
+        path = self.url.partition(b"?")[0] if getattr(self, "url", b"") else b"/"
+        instance = path[:256].decode("ascii", errors="replace")
+        self.transport.write(problem(status, code, detail, instance=instance))
+        half_close(self.transport)
+        self._deadline = self.loop.call_later(_LINGER, self.transport.abort)
+
+    def _await(self, seconds: float | None) -> None:
+        """Within ``seconds`` something has to come; None: nothing is awaited."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if seconds is not None:
+            self._deadline = self.loop.call_later(seconds, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._awaiting == "body" and self.flow.read_paused:
+            self._await(self._limits.body_timeout)  # it is the application that does not read
+        elif self._awaiting == "body" or self._fed:
+            self._refuse(TOO_SLOW)
+        else:
+            self._discarding = True
+            self.transport.close()  # it never said a word
+
+
+def http_protocol(limits: WireLimits) -> type[asyncio.Protocol]:
+    """What uvicorn's ``Config(http=…)`` takes: it only ever calls it, with keywords, so a partial will do."""
+    return cast("type[asyncio.Protocol]", partial(BoundedHttp, limits))

@@ -1,0 +1,300 @@
+"""One WebSocket on one TCP connection, as uvicorn's ``ws=`` class and as ``ports.Transport``. Parses nothing itself.
+
+Its life: HANDSHAKE (an ASGI conversation decides) → OPEN (messages go to whoever was handed over) → CLOSING (our close
+frame is out, the peer's is awaited) → OVER (what still comes in is thrown away) → GONE. An idle one holds no task, no
+queue, no scope and no parser. A peer that does not read cannot hold up its end: every close has a deadline and then
+resets, because ``transport.close()`` alone waits for the write buffer to drain, for ever if need be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import IntEnum
+from functools import partial
+from typing import Any, cast
+
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.closing import DRAINING, INTERNAL_ERROR, OVERLOADED, PEER_GONE, UNRESPONSIVE, Close
+from gateway.ports import EncodedFrame, Handled, Transport
+from gateway.sockets import wire
+from gateway.sockets.framing import Goodbye, Parser, Parsers, Ping
+from gateway.sockets.handshake import Conversation
+from gateway.sockets.upgrade import BadRequest, converse
+from gateway.sockets.wire import WireLimits
+
+_SHUTDOWN_LINGER = 1.0  # seconds: the drain before it has asked politely
+
+log = logging.getLogger("gateway.sockets")
+
+
+class _State(IntEnum):
+    HANDSHAKE, OPEN, CLOSING, OVER, GONE = range(5)
+
+
+class SocketProtocol(asyncio.Protocol):
+    __slots__ = (
+        "_connections", "_conversation", "_early", "_handled", "_parser", "_parsers", "_paused", "_state", "_timer",
+        "_transport", "_why", "address", "heard",
+    )  # fmt: skip
+
+    kind = "ws"
+
+    def __init__(
+        self,
+        parsers: Parsers,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._parsers = parsers
+        self._connections: set[Any] = server_state.connections
+        self._transport: asyncio.Transport
+        self._state = _State.HANDSHAKE
+        # What will make the conversation once the request is read; then the conversation; then nothing.
+        self._conversation: partial[Conversation] | Conversation | None = partial(
+            converse, config=config, server_state=server_state, app_state=app_state
+        )
+        self._handled: Handled | None = None
+        self._parser: Parser | None = None
+        self._early = b""
+        self._timer: asyncio.TimerHandle | None = None
+        self._why: Close | None = None
+        self._paused = False
+        self.address: str | None = None
+        self.heard = 0
+
+    # -- ports.Transport ---------------------------------------------------------------------------------------
+
+    @property
+    def writable(self) -> bool:
+        return not self._paused and self._state <= _State.OPEN
+
+    def write(self, payload: bytes) -> None:
+        if self._state is _State.OPEN:
+            self._transport.write(payload)
+
+    def encode(self, frame: EncodedFrame) -> bytes:
+        return frame.ws
+
+    def ping(self) -> None:
+        self.write(b"\x89\x00")
+
+    def pending(self) -> int:
+        return 0 if self._state is _State.GONE else wire.queued_bytes(self._transport)
+
+    def close(self, why: Close, *, linger: float) -> None:
+        if self._state is _State.HANDSHAKE:
+            self._why = self._why or why
+            self.refuse(why.code, why.reason, linger=linger)
+        elif self._state is _State.OPEN:
+            self._why = self._why or why
+            if not wire.travels(why.code) or linger <= 0:
+                self._reset()
+                return
+            self._transport.write(wire.close_frame(why.code, why.reason))
+            self._state = _State.CLOSING
+            self._arm(linger)
+        elif self._timer is not None and asyncio.get_running_loop().time() + linger < self._timer.when():
+            self._arm(linger)  # closed a second time, and more urgently
+
+    def abort(self) -> None:
+        self._why = self._why or UNRESPONSIVE
+        self._reset()
+
+    # -- handshake.Wire ----------------------------------------------------------------------------------------
+
+    @property
+    def undecided(self) -> bool:
+        return self._state is _State.HANDSHAKE
+
+    @property
+    def open(self) -> bool:
+        return self._state is _State.OPEN
+
+    def take(self, handled: Handled) -> Transport:
+        self._handled = handled
+        return self
+
+    def accept(self, answer: bytes, handled: Handled) -> None:
+        if self._state is not _State.HANDSHAKE:
+            return
+        self._handled = handled
+        self._state = _State.OPEN
+        self._disarm()
+        if handled is not self._conversation:
+            self._conversation = None
+        self._transport.write(answer)
+        if self._early:  # not now: the endpoint is in the middle of its accept
+            asyncio.get_running_loop().call_soon(self._read, self._early)
+            self._early = b""
+
+    def refuse(self, code: int, reason: str, *, linger: float | None = None) -> None:
+        """A close before the accept. ASGI says 403, whose status a browser cannot read: so the upgrade is answered and
+        the close frame follows at once; no data frame is ever sent (contract 4.2)."""
+        if self._state is not _State.HANDSHAKE:
+            return
+        limits, conversation = self._parsers.limits, self._conversation
+        if limits.reject == "close" and wire.travels(code) and isinstance(conversation, Conversation):
+            self._transport.write(conversation.switching() + wire.close_frame(code, reason))
+            self._state = _State.CLOSING
+            self._arm(limits.close_timeout if linger is None else linger)
+        else:
+            slug = reason if reason.replace("_", "").isalnum() and reason.isascii() else "forbidden"
+            path = conversation.path if isinstance(conversation, Conversation) else "/"
+            self.deny(wire.problem(403, slug, "The socket was refused.", instance=path))
+
+    def deny(self, response: bytes) -> None:
+        if self._state is _State.HANDSHAKE:
+            self._transport.write(response)
+            self._finish()
+
+    def end(self, why: Close) -> None:
+        self.read_on(True)  # or the peer's answer would not be seen
+        self.close(why, linger=self._parsers.limits.close_timeout)
+
+    def read_on(self, go: bool) -> None:
+        if self._state is _State.OPEN:
+            (self._transport.resume_reading if go else self._transport.pause_reading)()
+
+    def forget(self) -> None:
+        self._conversation = None
+
+    # -- asyncio.Protocol --------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self._parsers.limits.high_water)
+        self._connections.add(self)
+        self._arm(self._parsers.limits.handshake_timeout, self._too_slow)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += len(data)
+        if self._state is _State.HANDSHAKE:
+            if isinstance(self._conversation, partial):
+                try:
+                    self._conversation = self._conversation(self, data, self._transport)
+                except BadRequest as error:
+                    self.deny(error.response)
+                return
+            # Nobody may speak before the 101 (RFC 6455 section 4.1); who does is kept waiting, within bounds.
+            self._early += data
+            if len(self._early) > self._parsers.limits.max_size:
+                self._why = PEER_GONE
+                self._reset()
+        else:
+            self._read(data)
+
+    def eof_received(self) -> None:
+        if self._state <= _State.CLOSING:
+            self._why = self._why or PEER_GONE
+            self._finish()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._state is _State.OPEN and self._handled is not None:
+            self._tell(self._handled.drained)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state = _State.GONE
+        self._disarm()
+        self._connections.discard(self)
+        handled, self._handled, self._parser = self._handled, None, None
+        why = self._why or PEER_GONE
+        if isinstance(self._conversation, Conversation):
+            self._conversation.gone(why.code, "")
+        if handled is not None:
+            self._tell(handled.lost, why)
+
+    def shutdown(self) -> None:
+        """For uvicorn, when it stops. Called in any state, and never raises: that would stop the stopping."""
+        self.close(DRAINING, linger=_SHUTDOWN_LINGER)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes) -> None:
+        if self._state > _State.CLOSING:
+            return
+        parser = self._parser or self._parsers.take()
+        self._parser = None
+        for item in parser.read(data):
+            if isinstance(item, str):
+                if self._state is _State.OPEN and self._handled is not None:
+                    self._tell(self._handled.received, item)
+            elif isinstance(item, Ping):
+                if self._state is _State.OPEN and not self._paused:  # a peer that reads no pongs gets no more of them
+                    self._transport.write(wire.pong_frame(item.payload))
+            elif isinstance(item, Goodbye):
+                self._answer(item)
+            else:
+                self._fail(item)
+            if self._state >= _State.OVER:
+                return  # the parser may be in the middle of something and goes
+        self._parser = self._parsers.give_back(parser)
+
+    def _answer(self, goodbye: Goodbye) -> None:
+        """The peer's close frame: echoed unless it is the echo; and the TCP connection ends (RFC 6455, 5.5.1)."""
+        if self._state is _State.OPEN:
+            self._why = PEER_GONE
+            self._transport.write(wire.close_frame(goodbye.code, goodbye.reason))
+            if isinstance(self._handled, Conversation):
+                self._handled.gone(goodbye.code, goodbye.reason)
+        self._finish()
+
+    def _fail(self, why: Close) -> None:
+        """The peer broke a rule: it is told which, and nothing it says is heard any more (RFC 6455 section 7.1.7)."""
+        if self._state is _State.OPEN:
+            self._why = why
+            self._transport.write(wire.close_frame(why.code, why.reason))
+        self._state = _State.OVER
+        wire.half_close(self._transport)
+        self._arm(self._parsers.limits.close_timeout)
+
+    def _tell(self, method: Callable[..., None], *what: object) -> None:
+        try:
+            method(*what)
+        except (
+            Exception
+        ):  # a promise broken up there may not take the event loop's callback down: the client hears 1011
+            log.exception("a connection failed")
+            self.end(INTERNAL_ERROR)
+
+    def _finish(self) -> None:
+        """Nothing more is said or heard; what is written may still reach the peer, for a while."""
+        self._state = _State.OVER
+        self._transport.close()
+        self._arm(self._parsers.limits.close_timeout)
+
+    def _reset(self) -> None:
+        if self._state is not _State.GONE:
+            self._state = _State.OVER
+            self._disarm()
+            wire.reset(self._transport)
+
+    def _too_slow(self) -> None:
+        """The application did not decide in time; its endpoint is of no use to anybody any more."""
+        conversation = self._conversation
+        self.end(OVERLOADED)
+        if isinstance(conversation, Conversation) and conversation.task is not None:
+            conversation.task.cancel()
+
+    def _arm(self, seconds: float, then: Callable[[], None] | None = None) -> None:
+        self._disarm()
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, seconds), then or self._reset)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def socket_protocol(limits: WireLimits) -> type[asyncio.Protocol]:
+    """What uvicorn's ``Config(ws=…)`` takes: it only ever calls it, with keywords, so a partial will do."""
+    return cast("type[asyncio.Protocol]", partial(SocketProtocol, Parsers(limits)))

@@ -1,0 +1,119 @@
+"""What both protocol classes write and measure at the wire: limits, problems, close frames. Parses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import socket
+import struct
+import termios
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
+
+NO_STATUS = 1005
+"""Never on the wire: stands for a close frame without a code (RFC 6455 section 7.4.1)."""
+_RESET = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class WireLimits:
+    """What one TCP connection may cost. Sizes in bytes, times in seconds; the defaults are the product's.
+
+    ``max_control``: ping and pong frames within one read (256 KiB), more is a flood. ``reject``: how a close before
+    accept is told: ``close`` answers the upgrade and closes, because a browser cannot read a status; ``http`` is a 403.
+    """
+
+    max_size: int = 16 * 1024
+    max_fragments: int = 64
+    max_control: int = 256
+    high_water: int = 16 * 1024
+    handshake_timeout: float = 10.0
+    close_timeout: float = 5.0
+    reject: Literal["close", "http"] = "close"
+    max_head: int = 16 * 1024
+    max_target: int = 8 * 1024
+    max_headers: int = 100
+    head_timeout: float = 10.0
+    body_timeout: float = 30.0
+    keep_alive: int = 30
+
+
+def problem(
+    status: int, code: str, detail: str, *, instance: str = "/", headers: Iterable[tuple[str, str]] = ()
+) -> bytes:
+    """A whole HTTP/1.1 response that ends its connection: problem+json (RFC 9457) with our stable ``code``."""
+    phrase = HTTPStatus(status).phrase
+    members = {
+        "type": f"/problems/{code}", "title": phrase, "status": status, "detail": detail, "instance": instance,
+        "code": code,
+    }  # fmt: skip
+    body = json.dumps(members).encode()
+    lines = [
+        f"HTTP/1.1 {status} {phrase}",
+        "content-type: application/problem+json",
+        f"content-length: {len(body)}",
+        "cache-control: no-store",
+        "connection: close",
+        *[f"{name}: {value}" for name, value in headers],
+    ]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+def travels(code: int) -> bool:
+    """Whether a close frame may carry this code (RFC 6455 section 7.4)."""
+    return code in EXTERNAL_CLOSE_CODES or 3000 <= code < 5000
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """A server's close frame. The reason is cut to the 123 bytes that fit (RFC 6455 section 5.5)."""
+    if code == NO_STATUS:
+        return Frame(Opcode.CLOSE, b"").serialize(mask=False)
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return Frame(Opcode.CLOSE, struct.pack("!H", code) + text).serialize(mask=False)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    return Frame(Opcode.PONG, payload).serialize(mask=False)
+
+
+def queued_bytes(transport: asyncio.Transport) -> int:
+    """Bytes written and not acknowledged by the peer's kernel: ours, and those the kernel still holds (SIOCOUTQ)."""
+    count = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        try:
+            answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (OSError, ValueError):  # the descriptor went in the meantime: then nothing is held
+            return count
+        count += int.from_bytes(answer, "little")
+    return count
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End it with an RST. Without SO_LINGER 0 the kernel goes on delivering the megabytes it holds after the abort."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError, ValueError):  # it is closed already
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()
+
+
+def half_close(transport: asyncio.Transport) -> None:
+    """Send FIN behind what is written, and go on reading.
+
+    A close with unread bytes makes the kernel send RST, which overtakes and destroys the answer just written
+    (RFC 9112 section 9.6); whoever calls this throws the rest away and closes later.
+    """
+    if transport.can_write_eof():
+        try:
+            transport.write_eof()
+        except (OSError, RuntimeError):
+            transport.close()
+    else:
+        transport.close()

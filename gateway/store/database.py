@@ -1,0 +1,261 @@
+"""The connections to one SQLite file: one that writes, a few that read. Knows no table.
+
+Work is a plain function of a SQLAlchemy ``Connection``, run in a transaction of its own and in a task of its own: a
+caller who is cancelled leaves neither an open transaction nor a held lock behind, and cannot split what commits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InvalidRequestError,
+    NotSupportedError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.errors import StoreUnavailable
+from gateway.store.errors import StoreError
+
+T = TypeVar("T")
+Durability = Literal["full", "relaxed"]
+Work = Callable[[Connection], T]
+
+READERS = 4
+WAL_LIMIT = 64 << 20
+"""Bytes. Beyond it the writer empties the log; before, SQLite copies pages back in passing."""
+_BUSY_MS = 5000
+_SYNCHRONOUS = {"full": 2, "relaxed": 1}
+_CALLERS_FAULT = (IntegrityError, DataError, ProgrammingError, NotSupportedError)
+
+log = logging.getLogger("gateway.store")
+
+
+class Database:
+    """``write`` and ``read`` raise StoreUnavailable when the database cannot answer, and work again when it can."""
+
+    def __init__(self, path: Path, *, readers: int = READERS) -> None:
+        self.path = path
+        self._synchronous = _SYNCHRONOUS["full"]
+        self._writer_engine = _engine(path, "BEGIN IMMEDIATE", size=1, pragmas=self._writer_pragmas)
+        self._readers = _engine(path, "BEGIN", size=readers, pragmas=_reader_pragmas)
+        self._writer: AsyncConnection | None = None
+        self._writing = asyncio.Lock()
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._file: tuple[int, int] | None = None
+        self._wal_tried = 0
+        self._failing = False
+
+    def _writer_pragmas(self) -> Mapping[str, str | int]:
+        return {
+            "journal_mode": "wal",  # can silently not happen, on a network file system for one
+            "synchronous": self._synchronous,
+            "foreign_keys": 1,
+            "busy_timeout": _BUSY_MS,
+            "mmap_size": 0,
+            "wal_autocheckpoint": 4000,
+            "secure_delete": 1,  # what was taken back is not to be found in a free page
+            "cache_size": -16_384,
+            "temp_store": 2,
+        }
+
+    async def open(self) -> None:
+        """Connect the writer. Raises StoreError if the file cannot be used as it must be."""
+        try:
+            self._writer = await self._writer_engine.connect()
+            stat = os.stat(self.path)
+        except (DBAPIError, OSError, sqlite3.Error) as error:
+            await self.close()
+            raise StoreError(f"{self.path} cannot be opened: {_text(error)}") from None
+        except StoreError:
+            await self.close()
+            raise
+        self._file = (stat.st_dev, stat.st_ino)
+
+    async def set_durability(self, durability: Durability) -> None:
+        """From now on a commit waits for the disk (``full``), or may be lost by a power cut (``relaxed``)."""
+        async with self._writing:
+            self._synchronous = _SYNCHRONOUS[durability]
+            await self._pragma(f"synchronous={self._synchronous}")
+            if await self._pragma("synchronous") != self._synchronous:
+                raise StoreError(f"{self.path}: synchronous cannot be set to {self._synchronous}")
+
+    async def close(self) -> None:
+        """Wait for what is under way, empty the log, let go of the file."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        async with self._writing:
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                try:
+                    await self._checkpoint(writer)
+                except (DBAPIError, sqlite3.Error) as error:  # nothing is lost: the log is read at the next start
+                    log.warning("the log of the database could not be emptied: %s", _text(error))
+                await writer.close()
+        await self._readers.dispose()
+        await self._writer_engine.dispose()
+
+    async def write(self, work: Work[T]) -> T:
+        """Run ``work`` in the one writing transaction; returns after the commit. An exception rolls it back."""
+        return await self._shielded(self._write(work))
+
+    async def read(self, work: Work[T]) -> T:
+        """Run ``work`` in a reading transaction: all it selects is one snapshot. It cannot write."""
+        return await self._shielded(self._read(work))
+
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work, name="store")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _write(self, work: Work[T]) -> T:
+        async with self._writing:
+            writer = self._writer
+            if writer is None:
+                raise StoreUnavailable
+            self._still_there()
+            try:
+                async with writer.begin():
+                    result = await writer.run_sync(work)
+            except _CALLERS_FAULT:
+                raise
+            except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
+                raise self._unavailable(error) from error
+            self._answers()
+            await self._keep_wal_small(writer)
+            return result
+
+    async def _read(self, work: Work[T]) -> T:
+        if self._writer is None:
+            raise StoreUnavailable
+        self._still_there()
+        try:
+            async with self._readers.connect() as connection:
+                result = await connection.run_sync(work)
+        except _CALLERS_FAULT:
+            raise
+        except (DatabaseError, DBAPIError, InvalidRequestError, PoolTimeout, StoreError) as error:
+            raise self._unavailable(error) from error
+        self._answers()
+        return result
+
+    def _still_there(self) -> None:
+        # SQLite goes on happily in a file that was deleted or replaced: what it commits there is found by nobody.
+        try:
+            stat = os.stat(self.path)
+        except OSError as error:
+            raise self._unavailable(error) from None
+        if (stat.st_dev, stat.st_ino) != self._file:
+            raise self._unavailable(StoreError("another file lies at the path of the database"))
+
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        if not self._failing:
+            self._failing = True
+            log.error("the database cannot be used: %s", _text(error))
+        return StoreUnavailable()
+
+    def _answers(self) -> None:
+        if self._failing:
+            self._failing = False
+            log.info("the database can be used again")
+
+    async def _keep_wal_small(self, writer: AsyncConnection) -> None:
+        try:
+            size = os.stat(f"{self.path}-wal").st_size
+        except OSError:
+            return
+        if size < WAL_LIMIT:
+            self._wal_tried = 0
+        elif size >= self._wal_tried:
+            self._wal_tried = size + WAL_LIMIT // 4  # a reader in the way is not waited for at every commit
+            try:
+                await self._checkpoint(writer)
+            except (DBAPIError, sqlite3.Error) as error:  # what was asked is committed all the same
+                log.warning("the log of the database could not be emptied: %s", _text(error))
+
+    async def _checkpoint(self, writer: AsyncConnection) -> None:
+        driver = (await writer.get_raw_connection()).driver_connection
+        assert driver is not None  # noqa: S101 - narrows a type; an open connection has one
+        for statement in (
+            "PRAGMA busy_timeout=100",
+            "PRAGMA wal_checkpoint(TRUNCATE)",
+            f"PRAGMA busy_timeout={_BUSY_MS}",
+        ):
+            await (await driver.execute(statement)).close()
+
+    async def _pragma(self, text: str) -> object:
+        """Outside a transaction, where alone some of them work. The first value answered."""
+        if self._writer is None:
+            raise StoreUnavailable
+        driver = (await self._writer.get_raw_connection()).driver_connection
+        assert driver is not None  # noqa: S101 - narrows a type; an open connection has one
+        cursor = await driver.execute(f"PRAGMA {text}")
+        row = await cursor.fetchone()
+        await cursor.close()
+        return None if row is None else row[0]
+
+
+def _reader_pragmas() -> Mapping[str, str | int]:
+    return {
+        "query_only": 1,
+        "foreign_keys": 1,
+        "busy_timeout": _BUSY_MS,
+        "mmap_size": 0,
+        "cache_size": -8192,
+        "temp_store": 2,
+    }
+
+
+def _engine(path: Path, begin: str, *, size: int, pragmas: Callable[[], Mapping[str, str | int]]) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_reset_on_return=None,  # every transaction is ended where it began: one trip to the thread less
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # or the driver begins and commits where it likes
+        cursor = connection.cursor()
+        try:
+            for name, value in pragmas().items():
+                cursor.execute(f"PRAGMA {name}={value}")
+                cursor.execute(f"PRAGMA {name}")
+                row = cursor.fetchone()
+                if row is None or row[0] != value:
+                    raise StoreError(f"{path}: {name} is {row and row[0]!r} where it must be {value!r}")
+        finally:
+            cursor.close()
+        connection.run_async(lambda raw: raw.create_function("unicode_lower", 1, _lower, deterministic=True))
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
+
+
+def _text(error: BaseException) -> str:
+    """What the driver said: without the statement, which is long, and the parameters, which are secret."""
+    return str(getattr(error, "orig", None) or error)

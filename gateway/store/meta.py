@@ -1,0 +1,67 @@
+"""What the database knows of itself: its epoch, and whether its last node stopped cleanly. No settings."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from gateway.model import new_id
+from gateway.store.database import Database, Durability
+from gateway.store.tables import meta
+
+EPOCH, RUNNING = "epoch", "running"
+
+
+class SqlMeta:
+    """``started`` and ``stopped`` mark one run; ``open_store`` calls them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._running = False
+
+    async def epoch(self) -> str:
+        """The name of the log; made with the first question."""
+        found = await self._database.read(lambda connection: get(connection, EPOCH))
+        return found if found is not None else await self._database.write(ensure_epoch)
+
+    async def started(self, durability: Durability) -> str:
+        """Mark that a node serves this database from now on. The epoch.
+
+        If the last one did not stop cleanly and its commits were not waiting for the disk, what it last answered may be
+        gone and numbers would be given twice: the epoch changes. Call it while commits do wait, or the mark goes too.
+        """
+
+        def work(connection: Connection) -> str:
+            if get(connection, RUNNING) == "relaxed":
+                put(connection, EPOCH, new_id())
+            put(connection, RUNNING, durability)
+            return ensure_epoch(connection)
+
+        if self._running:
+            return await self.epoch()
+        self._running = True
+        return await self._database.write(work)
+
+    async def stopped(self) -> None:
+        """Mark that everything answered is in the file."""
+        if self._running:
+            self._running = False
+            statement = delete(meta).where(meta.c.name == RUNNING)
+            await self._database.write(lambda connection: connection.execute(statement) and None)
+
+
+def ensure_epoch(connection: Connection) -> str:
+    found = get(connection, EPOCH)
+    if found is None:
+        found = new_id()
+        put(connection, EPOCH, found)
+    return found
+
+
+def get(connection: Connection, name: str) -> str | None:
+    found: str | None = connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar_one_or_none()
+    return found
+
+
+def put(connection: Connection, name: str, value: str) -> None:
+    if not connection.execute(update(meta).where(meta.c.name == name).values(value=value)).rowcount:
+        connection.execute(insert(meta).values(name=name, value=value))

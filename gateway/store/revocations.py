@@ -1,0 +1,117 @@
+"""The port ``Revocations`` over SQL: what administrators revoke, what every node reads. Keeps nothing in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Select, delete, select, update
+
+from gateway.errors import NotFound
+from gateway.model import Actor, Ban, Revocation, Target, new_id
+from gateway.store.audit import note
+from gateway.store.clients import client_rule
+from gateway.store.database import Database
+from gateway.store.listed import number_of
+from gateway.store.rules import add_rules, end_sessions, rules_since, session_rule, signed_out, target_text
+from gateway.store.tables import clients, revocations, sessions, users
+
+
+class SqlRevocations:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def revoke(
+        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int
+    ) -> Revocation:
+        """A session that is over already can be revoked again. What users end of their own without a reason (a logout)
+        is not listed: the list is what administrators did."""
+
+        def work(connection: Connection) -> Revocation:
+            id = new_id(now / 1000)
+            own = False
+            about = {"id": id, "reason": reason, "target": target_text(target)}
+            if target.session is not None:
+                owner = _one(connection, select(sessions.c.user_id).where(sessions.c.id == target.session), "session")
+                own = owner == by.id and reason is None
+                if own:
+                    about["target"] = None
+                connection.execute(
+                    update(sessions)
+                    .where(sessions.c.id == target.session, sessions.c.ended_at.is_(None))
+                    .values(ended_at=now, ended_why=why)
+                )
+                row = session_rule(target.session, owner, why=why, until=until)
+                bans = add_rules(connection, [row | about], by=by, now=now)
+            elif target.user_id is not None:
+                alive = select(users.c.id).where(users.c.id == target.user_id, users.c.deleted_at.is_(None))
+                _one(connection, alive, "user")
+                before = now if target.issued_before is None else target.issued_before
+                signed_out(
+                    connection,
+                    target.user_id,
+                    cut=min(before, now),
+                    why=why,
+                    by=by,
+                    now=now,
+                    until=until,
+                    **about,
+                )
+                which = (sessions.c.user_id == target.user_id, sessions.c.created_at <= before)
+                bans = end_sessions(connection, *which, why=why, by=by, now=now, until=until, parent=id)
+            elif target.client_id is not None:
+                _one(connection, select(clients.c.client_id).where(clients.c.client_id == target.client_id), "client")
+                row = client_rule(target.client_id, now=now, until=until, why=why)
+                bans = add_rules(connection, [row | about], by=by, now=now)
+            elif target.token_id is not None:
+                row = {"kind": "token", "subject": target.token_id, "user_id": None, "cut": None}
+                bans = add_rules(connection, [row | {"until": until, "why": why} | about], by=by, now=now)
+            else:
+                raise ValueError("a revocation needs a target")
+            note(
+                connection,
+                "session_ended" if own else "revoked",
+                target=target.session or target.user_id or target.client_id or target.token_id,
+                by=by,
+                now=now,
+                detail={"revocation": id, "reason": reason, "why": why, **json.loads(target_text(target))},
+            )
+            return Revocation(id, target, reason, by.id, now, until, bans)
+
+        return await self._database.write(work)
+
+    async def since(self, number: int, *, now: int) -> Sequence[Ban]:
+        return await self._database.read(lambda connection: rules_since(connection, number, now=now))
+
+    async def list(self, *, now: int, limit: int, cursor: str | None) -> tuple[Sequence[Revocation], str | None]:
+        statement = (
+            select(revocations)
+            .where(revocations.c.target.is_not(None), revocations.c.until > now)
+            .order_by(revocations.c.number.desc())
+            .limit(limit + 1)
+        )
+        below = number_of(cursor)
+        if below is not None:
+            statement = statement.where(revocations.c.number < below)
+
+        def read(connection: Connection) -> tuple[Sequence[Revocation], str | None]:
+            rows = connection.execute(statement).all()
+            found = [
+                Revocation(row.id, Target(**json.loads(row.target)), row.reason, row.actor, row.created_at, row.until)
+                for row in rows[:limit]
+            ]
+            return found, str(rows[limit - 1].number) if len(rows) > limit and found else None
+
+        return await self._database.read(read)
+
+    async def purge(self, *, now: int, limit: int) -> int:
+        old = select(revocations.c.number).where(revocations.c.until <= now).limit(limit)
+        statement = delete(revocations).where(revocations.c.number.in_(old))
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+
+def _one(connection: Connection, statement: Select[str], what: str) -> str:
+    found: str | None = connection.execute(statement).scalar_one_or_none()
+    if found is None:
+        raise NotFound(what)
+    return found

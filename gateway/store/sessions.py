@@ -1,0 +1,197 @@
+"""The port ``Sessions`` over SQL. Hashes of refresh tokens come in ready-made; no token is ever seen here.
+
+Everything that starts, moves or ends a session goes through the one writer, so it is settled which came first: a
+sign-in or refresh that commits after a revocation finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, insert, or_, select, tuple_, update
+
+from gateway.closing import TOKEN_REVOKED
+from gateway.errors import BadCredentials, NotFound, UserDisabled
+from gateway.model import Actor, Session, User
+from gateway.store.database import Database
+from gateway.store.listed import pair_of
+from gateway.store.rules import end_sessions, is_signed_out
+from gateway.store.tables import inboxes, sessions, users
+from gateway.store.users import USER
+
+BAN_LIFE = 25 * 3600 * 1000
+"""Milliseconds. Longer than any access token can live (a day at most); for the sessions that a newer one pushes out."""
+
+SESSION = tuple(
+    sessions.c[name]
+    for name in (
+        "id",
+        "user_id",
+        "device",
+        "address",
+        "created_at",
+        "refreshed_at",
+        "expires_at",
+        "cursor",
+        "ended_at",
+        "ended_why",
+    )
+)
+
+
+class SqlSessions:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def start(
+        self,
+        *,
+        id: str,
+        user_id: str,
+        device: str | None,
+        address: str | None,
+        refresh_hash: bytes,
+        now: int,
+        expires_at: int,
+        limit: int,
+    ) -> Session:
+        """At most ``limit`` sessions of a user live: those that were refreshed longest ago end (``token_revoked``).
+
+        Also raises BadCredentials if the user was signed out everywhere since ``now``, while the sign-in was on its
+        way: ``now`` is the time at which it began.
+        """
+
+        def work(connection: Connection) -> Session:
+            row = connection.execute(
+                select(users.c.disabled, inboxes.c.acked)
+                .join_from(users, inboxes, inboxes.c.user_id == users.c.id)
+                .where(users.c.id == user_id, users.c.deleted_at.is_(None))
+            ).one_or_none()
+            if row is None:
+                raise BadCredentials
+            if row.disabled:
+                raise UserDisabled
+            if is_signed_out(connection, user_id, now=now):
+                raise BadCredentials
+            living = (sessions.c.user_id == user_id, sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
+            surplus = (
+                select(sessions.c.id)
+                .where(*living)
+                .order_by(sessions.c.refreshed_at.desc(), sessions.c.id.desc())
+                .offset(max(limit - 1, 0))
+            )
+            end_sessions(
+                connection,
+                sessions.c.id.in_(surplus),
+                why=TOKEN_REVOKED.reason,
+                by=Actor(user_id, address),
+                now=now,
+                until=now + BAN_LIFE,
+            )
+            session = Session(id, user_id, device, address, now, now, expires_at, row.acked)
+            connection.execute(
+                insert(sessions).values(
+                    id=id,
+                    user_id=user_id,
+                    device=device,
+                    address=address,
+                    created_at=now,
+                    refreshed_at=now,
+                    expires_at=expires_at,
+                    refresh_hash=refresh_hash,
+                    generation=0,
+                    rotated_at=now,
+                    cursor=row.acked,
+                )
+            )
+            return session
+
+        return await self._database.write(work)
+
+    async def rotate(
+        self, id: str, *, presented: bytes, generation: int, successor: bytes, now: int, idle: int
+    ) -> tuple[Session, User] | None:
+        swap = (
+            update(sessions)
+            .where(
+                sessions.c.id == id,
+                sessions.c.refresh_hash == presented,
+                sessions.c.generation == generation,
+                *_lives(now, idle),
+                exists().where(users.c.id == sessions.c.user_id, *_may()),
+            )
+            .values(refresh_hash=successor, generation=generation + 1, refreshed_at=now, rotated_at=now)
+            .returning(*SESSION)
+        )
+
+        def work(connection: Connection) -> tuple[Session, User] | None:
+            row = connection.execute(swap).one_or_none()
+            if row is None:
+                return None
+            user = connection.execute(select(*USER).where(users.c.id == row.user_id)).one()
+            return Session(*row), User(*user)
+
+        return await self._database.write(work)
+
+    async def refreshable(self, id: str, *, now: int, idle: int) -> tuple[Session, User, bytes, int, int] | None:
+        statement = (
+            select(*SESSION, *USER, sessions.c.refresh_hash, sessions.c.generation, sessions.c.rotated_at)
+            .join_from(sessions, users, users.c.id == sessions.c.user_id)
+            .where(sessions.c.id == id, *_lives(now, idle), *_may())
+        )
+
+        def read(connection: Connection) -> tuple[Session, User, bytes, int, int] | None:
+            row = connection.execute(statement).one_or_none()
+            if row is None:
+                return None
+            split = len(SESSION)
+            return (Session(*row[:split]), User(*row[split : split + len(USER)]), *row[-3:])
+
+        return await self._database.read(read)
+
+    async def get(self, id: str) -> Session:
+        def read(connection: Connection) -> Session:
+            row = connection.execute(select(*SESSION).where(sessions.c.id == id)).one_or_none()
+            if row is None:
+                raise NotFound("session")
+            return Session(*row)
+
+        return await self._database.read(read)
+
+    async def list(
+        self, user_id: str | None, *, now: int, limit: int, cursor: str | None
+    ) -> tuple[Sequence[Session], str | None]:
+        statement = (
+            select(*SESSION)
+            .where(sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
+            .order_by(sessions.c.created_at.desc(), sessions.c.id.desc())
+            .limit(limit + 1)
+        )
+        if user_id is not None:
+            statement = statement.where(sessions.c.user_id == user_id)
+        below = pair_of(cursor)
+        if below is not None:
+            statement = statement.where(tuple_(sessions.c.created_at, sessions.c.id) < below)
+
+        def read(connection: Connection) -> tuple[Sequence[Session], str | None]:
+            found = [Session(*row) for row in connection.execute(statement)]
+            last = found[limit - 1] if len(found) > limit else None
+            return found[:limit], None if last is None else f"{last.created_at}.{last.id}"
+
+        return await self._database.read(read)
+
+    async def purge(self, *, before: int, limit: int) -> int:
+        old = (
+            select(sessions.c.id).where(or_(sessions.c.ended_at < before, sessions.c.expires_at < before)).limit(limit)
+        )
+        statement = delete(sessions).where(sessions.c.id.in_(old))
+        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+
+def _lives(now: int, idle: int) -> tuple[Any, ...]:
+    return sessions.c.ended_at.is_(None), sessions.c.expires_at > now, sessions.c.refreshed_at > now - idle
+
+
+def _may() -> tuple[Any, ...]:
+    return users.c.deleted_at.is_(None), users.c.disabled.is_(False)

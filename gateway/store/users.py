@@ -1,0 +1,158 @@
+"""The port ``Users`` over SQL. Hashes are opaque text here: nothing is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+
+from gateway.closing import TOKEN_REVOKED, USER_DISABLED
+from gateway.errors import Conflict, NotFound
+from gateway.model import Actor, Ban, Role, User
+from gateway.store import leaving
+from gateway.store.audit import note
+from gateway.store.database import Database
+from gateway.store.rules import end_user
+from gateway.store.tables import inbox, inboxes, users
+
+USER = (users.c.id, users.c.username, users.c.role, users.c.disabled, users.c.created_at)
+_LIVING = select(*USER).where(users.c.deleted_at.is_(None))
+
+
+class SqlUsers:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, *, id: str, username: str, role: Role, password_hash: str, by: Actor, now: int) -> User:
+        def work(connection: Connection) -> User:
+            if connection.execute(select(users.c.id).where(users.c.id == id)).one_or_none() is not None:
+                raise Conflict("id_taken", "A user with this id exists, or did.")
+            if connection.execute(select(users.c.id).where(users.c.username == username)).one_or_none() is not None:
+                raise Conflict("username_taken", "A user with this name exists.")
+            connection.execute(
+                insert(users).values(
+                    id=id, username=username, password_hash=password_hash, role=role, disabled=False, created_at=now
+                )
+            )
+            connection.execute(insert(inboxes).values(user_id=id, head=0, rev=0, unread=0, stored=0, acked=0))
+            note(connection, "user_created", target=id, by=by, now=now, detail={"username": username, "role": role})
+            return User(id, username, role, False, now)
+
+        return await self._database.write(work)
+
+    async def get(self, id: str) -> User:
+        return await self._database.read(lambda connection: _user(connection, id))
+
+    async def credentials(self, username: str) -> tuple[User, str] | None:
+        def read(connection: Connection) -> tuple[User, str] | None:
+            statement = select(*USER, users.c.password_hash).where(
+                users.c.username == username, users.c.deleted_at.is_(None)
+            )
+            row = connection.execute(statement).one_or_none()
+            return None if row is None else (user_of(row[:5]), row.password_hash)
+
+        return await self._database.read(read)
+
+    async def password_hash(self, id: str) -> str:
+        def read(connection: Connection) -> str:
+            statement = select(users.c.password_hash).where(users.c.id == id, users.c.deleted_at.is_(None))
+            found: str | None = connection.execute(statement).scalar_one_or_none()
+            if found is None:
+                raise NotFound("user")
+            return found
+
+        return await self._database.read(read)
+
+    async def rehash(self, id: str, *, old: str, new: str) -> None:
+        statement = update(users).where(users.c.id == id, users.c.password_hash == old).values(password_hash=new)
+        await self._database.write(lambda connection: connection.execute(statement) and None)
+
+    async def list(self, *, query: str | None, limit: int, cursor: str | None) -> tuple[Sequence[User], str | None]:
+        statement = _LIVING.order_by(users.c.id).limit(limit + 1)
+        if query:
+            # `unicode_lower`: the database's own lower() knows ASCII only.
+            statement = statement.where(
+                or_(
+                    func.unicode_lower(users.c.id).contains(query.lower(), autoescape=True),
+                    func.unicode_lower(users.c.username).contains(query.lower(), autoescape=True),
+                )
+            )
+        if cursor is not None:
+            statement = statement.where(users.c.id > cursor)
+
+        def read(connection: Connection) -> tuple[Sequence[User], str | None]:
+            found = [user_of(row) for row in connection.execute(statement)]
+            return found[:limit], found[limit - 1].id if len(found) > limit else None
+
+        return await self._database.read(read)
+
+    async def update(
+        self, id: str, *, role: Role | None, disabled: bool | None, by: Actor, now: int, until: int
+    ) -> tuple[User, tuple[Ban, ...]]:
+        def work(connection: Connection) -> tuple[User, tuple[Ban, ...]]:
+            before = _user(connection, id)
+            after = User(
+                id,
+                before.username,
+                before.role if role is None else role,
+                before.disabled if disabled is None else disabled,
+                before.created_at,
+            )
+            if after == before:
+                return before, ()
+            connection.execute(update(users).where(users.c.id == id).values(role=after.role, disabled=after.disabled))
+            bans: tuple[Ban, ...] = ()
+            if after.disabled and not before.disabled:
+                bans = end_user(connection, id, why=USER_DISABLED.reason, by=by, now=now, until=until)
+            elif after.role != before.role:
+                bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
+            detail: dict[str, Any] = {"role": after.role, "disabled": after.disabled, "sessions_ended": len(bans)}
+            note(connection, "user_updated", target=id, by=by, now=now, detail=detail)
+            return after, bans
+
+        return await self._database.write(work)
+
+    async def set_password(
+        self, id: str, *, password_hash: str, keep_session: str | None, by: Actor, now: int, until: int
+    ) -> tuple[Ban, ...]:
+        def work(connection: Connection) -> tuple[Ban, ...]:
+            _user(connection, id)
+            connection.execute(update(users).where(users.c.id == id).values(password_hash=password_hash))
+            bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until, keep=keep_session)
+            note(connection, "password_set", target=id, by=by, now=now, detail={"sessions_ended": len(bans)})
+            return bans
+
+        return await self._database.write(work)
+
+    async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
+        def work(connection: Connection) -> tuple[Ban, ...]:
+            username = _user(connection, id).username
+            bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
+            ids = connection.execute(select(inbox.c.id).where(inbox.c.user_id == id)).scalars().all()
+            leaving.leave(connection, ids, way="trimmed", now=now)
+            connection.execute(delete(inboxes).where(inboxes.c.user_id == id))
+            connection.execute(
+                update(users)
+                .where(users.c.id == id)
+                .values(username=None, password_hash="", disabled=True, deleted_at=now)
+            )
+            note(connection, "user_deleted", target=id, by=by, now=now, detail={"username": username})
+            return bans
+
+        return await self._database.write(work)
+
+    async def count(self) -> int:
+        statement = select(func.count()).select_from(users).where(users.c.deleted_at.is_(None))
+        return await self._database.read(lambda connection: int(connection.execute(statement).scalar_one()))
+
+
+def user_of(row: Row[*tuple[Any, ...]] | tuple[Any, ...]) -> User:
+    return User(*row)
+
+
+def _user(connection: Connection, id: str) -> User:
+    row = connection.execute(_LIVING.where(users.c.id == id)).one_or_none()
+    if row is None:
+        raise NotFound("user")
+    return user_of(row)

@@ -1,0 +1,54 @@
+"""Fixtures of the fault rows: gateways that start fast, and a row that fails if it did nothing."""
+
+from __future__ import annotations
+
+import os
+import random
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from faulty import FastNode, Row
+from forks import Forks
+from wire import ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "faults" in item.path.parts:
+            item.add_marker(pytest.mark.faults)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks(ROOT)
+    yield forks
+    forks.end()
+
+
+@pytest.fixture
+def launch(forks: Forks, tmp_path: Path) -> Iterator[Callable[..., FastNode]]:
+    """Starts gateways with settings of the test's own; all are stopped at its end, and none may have failed inside."""
+    nodes: list[FastNode] = []
+
+    def begin(*, wait: bool = True, directory: Path | None = None, **settings: object) -> FastNode:
+        place = directory or tmp_path / f"node{len(nodes)}"
+        place.mkdir(exist_ok=True)
+        nodes.append(FastNode(place, forks, **settings))
+        nodes[-1].start(wait=wait)
+        return nodes[-1]
+
+    yield begin
+    for node in nodes:
+        if node.process is not None and node.process.poll() is None:
+            node.kill()
+
+
+@pytest.fixture
+def row(request: pytest.FixtureRequest) -> Iterator[Row]:
+    """The record of this row, shown at the end of the run. FAULTS_SEED chooses another seed than the row's own."""
+    seed = int(os.environ.get("FAULTS_SEED") or zlib.crc32(request.node.name.encode()))
+    row = Row(request.node.name, random.Random(seed), seed)
+    yield row
+    request.node.user_properties.append(("row", str(row)))

@@ -1,0 +1,128 @@
+"""What the fault rows share: a gateway that starts fast, the record of a row, raw peers. Breaks nothing by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import sqlite3
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from forks import Forks
+from rawpeer import Raw, head
+from wire import Node
+
+
+class FastNode(Node):
+    """A Node whose process is forked from one that has imported everything already."""
+
+    def __init__(self, directory: Path, forks: Forks, **settings: object) -> None:
+        super().__init__(directory, **settings)
+        self._forks = forks
+
+    def start(self, *, wait: bool = True) -> FastNode:
+        child = self._forks.start("serve", environment=self.environment, out=self.log)
+        self.process = cast("subprocess.Popen[bytes]", child)
+        if wait:
+            self.until_ready()
+        return self
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """``gateway <arguments>`` beside this node: exit status, stdout, stderr."""
+        return self._forks.run(*arguments, environment=self.environment)
+
+    @property
+    def database(self) -> Path:
+        return Path(str(self.settings["database_url"]).removeprefix("sqlite+aiosqlite:///"))
+
+    def sockets(self) -> int:
+        """Open sockets of the process, the listening one included."""
+        found = 0
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found += str(entry.readlink()).startswith("socket:")
+        return found
+
+    def upgrade(self, token: str, *, receive_buffer: int | None = None) -> Raw:
+        """A raw peer that has been accepted on ``/ws`` and has read nothing after the 101."""
+        raw = Raw(self.port, receive_buffer=receive_buffer)
+        raw.send(head(f"/ws?token={token}"))
+        status, _ = raw.response()
+        assert status == 101, status
+        return raw
+
+    def connections(self) -> list[dict[str, Any]]:
+        """As an admin sees them."""
+        answer = self.request("GET", "/admin/connections?limit=200", token=self.admin, expect=200)
+        return list(answer.json()["items"])
+
+    def complaints(self) -> list[str]:
+        """Lines of the log that tell of a bug: a traceback, or anything logged as an error."""
+        return [
+            line for line in self.log_text().splitlines()
+            if "Traceback" in line or '"level": "error"' in line or "never retrieved" in line
+        ]  # fmt: skip
+
+
+@dataclass
+class Row:
+    """The counts of one row of the fault matrix. ``ok``: answered 2xx. ``dup``: sent again, as at-least-once may."""
+
+    name: str
+    rng: random.Random
+    seed: int
+    attempted: int = 0
+    ok: int = 0
+    indeterminate: int = 0
+    received: int = 0
+    dup: int = 0
+    lost: int = 0
+    faults: int = 0
+    also: dict[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        counts = ("attempted", "ok", "indeterminate", "received", "dup", "lost", "faults")
+        shown = {name: getattr(self, name) for name in counts} | self.also
+        return f"{self.name} seed={self.seed} " + " ".join(f"{name}={value}" for name, value in shown.items())
+
+    def judge(self) -> None:
+        """A row in which nothing was acknowledged, or nothing was broken, has shown nothing."""
+        assert self.ok > 0, f"vacuous: nothing was acknowledged: {self}"
+        assert self.faults > 0, f"vacuous: nothing was broken: {self}"
+        assert self.lost == 0, f"lost: {self}"
+
+
+def examine(database: Path) -> None:
+    """integrity_check and foreign_key_check of the database, its log included, and of the numbers in every inbox."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        holes = connection.execute(
+            "SELECT user_id, count(*), min(seq), max(seq) FROM inbox GROUP BY user_id HAVING max(seq) != count(*)"
+        ).fetchall()
+        assert holes == []
+        heads = connection.execute(
+            "SELECT inboxes.user_id, head, (SELECT count(*) FROM inbox WHERE inbox.user_id = inboxes.user_id) AS stored"
+            " FROM inboxes WHERE head != stored"
+        ).fetchall()
+        assert heads == []
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with an RST."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+    sock.close()
+
+
+async def all_done(*tasks: asyncio.Task[Any]) -> None:
+    """Wait for these; the first failure is raised at once and the others are cancelled."""
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,208 @@
+"""Heartbeats and deadlines in virtual time: a tick is a second that ran, and nobody waits for one."""
+
+from __future__ import annotations
+
+from gateway.closing import TOKEN_EXPIRED, UNRESPONSIVE, Close
+from gateway.metrics import Metrics
+from gateway.ports import EncodedFrame
+from gateway.pulse import ANSWER_WITHIN, STALLED_FOR, Pulse
+
+HEARTBEAT = 25
+
+
+class Wire:
+    kind: str = "fake"
+    address: str | None = None
+
+    def __init__(self) -> None:
+        self.heard, self.queued, self.pings, self.writable = 0, 0, 0, True
+
+    def ping(self) -> None:
+        self.pings += 1
+
+    def pending(self) -> int:
+        return self.queued
+
+    def write(self, payload: bytes) -> None: ...
+
+    def encode(self, frame: EncodedFrame) -> bytes:
+        return frame.json
+
+    def close(self, why: Close, *, linger: float) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Peer:
+    def __init__(self, number: int, *, deadline: int = 10**9) -> None:
+        self.number, self.deadline, self.sent = number, deadline, 0
+        self.transport = Wire()
+        self.ended: list[Close] = []
+
+    def close(self, why: Close) -> None:
+        self.ended.append(why)
+
+    abort = close
+
+
+class Seconds:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make() -> tuple[Pulse, Seconds]:
+    clock = Seconds()
+    return Pulse(heartbeat=HEARTBEAT, clock=clock, metrics=Metrics()), clock
+
+
+def tick(pulse: Pulse, clock: Seconds, seconds: int, *, answering: tuple[Peer, ...] = ()) -> None:
+    for _ in range(seconds):
+        clock.now += 1
+        pulse.tick()
+        for peer in answering:
+            peer.transport.heard += peer.transport.pings > 0
+
+
+def test_every_connection_is_pinged_once_a_heartbeat_and_not_all_at_once() -> None:
+    pulse, clock = make()
+    peers = [Peer(number) for number in range(100)]
+    for peer in peers:
+        pulse.attach(peer)
+    for _ in range(HEARTBEAT):
+        before = sum(peer.transport.pings for peer in peers)
+        tick(pulse, clock, 1, answering=tuple(peers))
+        assert sum(peer.transport.pings for peer in peers) - before == 4
+    assert {peer.transport.pings for peer in peers} == {1}
+
+
+def test_a_peer_that_answers_stays_and_one_that_does_not_is_dropped_ten_seconds_after_the_ping() -> None:
+    pulse, clock = make()
+    silent, lively = Peer(1), Peer(2)
+    pulse.attach(silent)
+    pulse.attach(lively)
+    tick(pulse, clock, 1 + ANSWER_WITHIN - 1, answering=(lively,))
+    assert silent.transport.pings == 1
+    assert silent.ended == []
+    tick(pulse, clock, 1, answering=(lively,))
+    assert silent.ended == [UNRESPONSIVE]
+    tick(pulse, clock, 200, answering=(lively,))
+    assert lively.ended == []
+
+
+def test_a_ping_that_the_peers_kernel_takes_is_no_sign_of_life() -> None:
+    pulse, clock = make()
+    peer = Peer(1)
+    pulse.attach(peer)
+
+    def ping() -> None:
+        peer.transport.queued += 2  # on its way: not acknowledged yet when the tick ends
+
+    peer.transport.ping = ping  # type: ignore[method-assign]
+    tick(pulse, clock, 1)
+    peer.transport.queued = 0
+    tick(pulse, clock, ANSWER_WITHIN)
+    assert peer.ended == [UNRESPONSIVE]
+
+
+def test_a_slow_peer_that_takes_what_is_queued_is_not_dropped_though_its_pong_is_late() -> None:
+    pulse, clock = make()
+    peer = Peer(1)
+    pulse.attach(peer)
+    peer.sent, peer.transport.queued = 100_000, 90_000
+    tick(pulse, clock, 5)
+    peer.transport.queued = 80_000
+    tick(pulse, clock, ANSWER_WITHIN)
+    assert peer.ended == []
+
+
+def test_a_peer_that_takes_nothing_is_aborted_after_thirty_seconds_even_if_it_talks() -> None:
+    pulse, clock = make()
+    peer = Peer(1)
+    pulse.attach(peer)
+    peer.sent, peer.transport.queued, peer.transport.writable = 50_000, 50_000, False
+    pulse.suspect(peer)
+    for second in range(STALLED_FOR - 1):
+        peer.transport.heard += 1
+        tick(pulse, clock, 1)
+        assert peer.ended == [], second
+    tick(pulse, clock, 1)
+    assert peer.ended == [UNRESPONSIVE]
+
+
+def test_progress_starts_the_thirty_seconds_again() -> None:
+    pulse, clock = make()
+    peer = Peer(1)
+    pulse.attach(peer)
+    peer.sent, peer.transport.queued, peer.transport.writable = 50_000, 50_000, False
+    pulse.suspect(peer)
+    for _ in range(20):
+        peer.transport.queued -= 100
+        for _ in range(STALLED_FOR - 1):
+            peer.transport.heard += 1
+            tick(pulse, clock, 1)
+    assert peer.ended == []
+
+
+def test_a_stopped_process_drops_nobody_for_the_time_it_did_not_run() -> None:
+    pulse, clock = make()
+    peers = [Peer(number) for number in range(50)]
+    for peer in peers:
+        pulse.attach(peer)
+    tick(pulse, clock, 5, answering=tuple(peers))
+    clock.now += 600  # stopped for ten minutes: one late tick, then the loop reads what came in
+    tick(pulse, clock, 1)
+    assert [peer for peer in peers if peer.ended] == []
+
+
+def test_a_connection_ends_at_the_second_its_token_expires() -> None:
+    pulse, clock = make()
+    soon, later = Peer(3, deadline=1007), Peer(4, deadline=1120)
+    pulse.attach(soon)
+    pulse.attach(later)
+    peers = (soon, later)
+    tick(pulse, clock, 6, answering=peers)
+    assert soon.ended == []
+    tick(pulse, clock, 1, answering=peers)
+    assert soon.ended == [TOKEN_EXPIRED]
+    tick(pulse, clock, 112, answering=peers)
+    assert later.ended == []
+    tick(pulse, clock, 1, answering=peers)
+    assert later.ended == [TOKEN_EXPIRED]
+
+
+def test_a_connection_ends_at_the_tick_nearest_to_the_end_of_its_token() -> None:
+    pulse, clock = make()
+    clock.now += 0.6
+    peer = Peer(3, deadline=1007)
+    pulse.attach(peer)
+    tick(pulse, clock, 5, answering=(peer,))
+    assert peer.ended == []
+    tick(pulse, clock, 1, answering=(peer,))
+    assert peer.ended == [TOKEN_EXPIRED]
+
+
+def test_a_renewed_token_moves_the_deadline() -> None:
+    pulse, clock = make()
+    peer = Peer(3, deadline=1007)
+    pulse.attach(peer)
+    tick(pulse, clock, 5, answering=(peer,))
+    peer.deadline = 1100
+    pulse.moved(peer)
+    tick(pulse, clock, 94, answering=(peer,))
+    assert peer.ended == []
+    tick(pulse, clock, 1, answering=(peer,))
+    assert peer.ended == [TOKEN_EXPIRED]
+
+
+def test_a_detached_connection_is_forgotten() -> None:
+    pulse, clock = make()
+    peer = Peer(1)
+    pulse.attach(peer)
+    pulse.suspect(peer)
+    pulse.detach(peer)
+    pulse.suspect(peer)
+    tick(pulse, clock, 100)
+    assert (peer.transport.pings, peer.ended) == (0, [])
