@@ -17,10 +17,8 @@ import json
 import os
 import platform
 import shutil
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,13 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.bars import BARS, COMMIT, EMPTY, GATEWAY, LOOP, table
 from benchmarks.servers import (
     HERE,
     Load,
     Server,
-    cpu_seconds,
+    Watch,
     gateway,
     node_peer,
     prepare,
@@ -43,18 +41,16 @@ from benchmarks.servers import (
     write_requests,
 )
 
-GATEWAY, LOOP, COMMIT, NODE = "gateway", "looping", "committing", "node ws"
-EMPTY = "empty route"
 NODE_MODULE = HERE / "node_modules/ws"
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
+    """``idle``: sockets of S1 and S2. ``users``: those with an open socket in S4 to S6."""
+
     pairs: int
     idle: int
-    """Sockets of S1 and S2."""
     users: int
-    """Users with an open socket in S4 to S6."""
     seconds: float
     settle: float
 
@@ -64,30 +60,11 @@ QUICK = Scale(pairs=1, idle=1000, users=200, seconds=2, settle=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """``measure`` of the gateway against ``bound``: times the peer's, or as it stands if there is no peer."""
+class Pushed:
+    """``rate``: notifications a second until the last answer and the last frame. ``p99``: ms from due to frame."""
 
-    number: str
-    what: str
-    measure: str
-    peer: str | None
-    unit: str
-    bound: float
-    stretch: float
-    at_most: bool = False
-    relative: bool = False
-
-    def kept(self, figure: float, bound: float) -> bool:
-        return figure <= bound if self.at_most else figure >= bound
-
-
-BARS = (
-    Bar("S1", "idle memory per socket", "idle", LOOP, "KB", 8, 5, at_most=True),
-    Bar("S2", "upgrades", "upgrades", LOOP, "/s", 2.5, 4, relative=True),
-    Bar("S4", "durable single pushes", "single", COMMIT, "/s", 5, float("inf"), relative=True),
-    Bar("S5", "durable, by batches of 1000", "batch", COMMIT, "/s", 15_000, 30_000),
-    Bar("S6", "push to frame, p99", "p99", COMMIT, "ms", 15, 5, at_most=True),
-)
+    rate: float
+    p99: float
 
 
 @dataclass
@@ -95,34 +72,40 @@ class Bench:
     scale: Scale
     directory: Path
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    """measure → server → one figure per pair."""
     remarks: list[str] = field(default_factory=list)
+    disturbed: dict[str, float] = field(default_factory=dict)
+    """What was measured → cores that other processes used meanwhile, the most of all pairs."""
 
     def note(self, measure: str, server: str, figure: float) -> None:
         self.samples.setdefault(measure, {}).setdefault(server, []).append(figure)
-        print(f"    {server:<12} {measure:<12} {figure:,.2f}", flush=True)
+        print(f"    {server:<12} {measure:<10} {figure:12,.2f}", flush=True)
 
     def remark(self, text: str) -> None:
         if text not in self.remarks:
             self.remarks.append(text)
 
+    def judge(self, what: str, watch: Watch) -> None:
+        """A figure is worth little if the load generator was the bottleneck, or somebody else used the cores."""
+        if watch.load > 0.9:
+            self.remark(f"{what}: the load generator used {watch.load:.0%} of its core, so it may be what was measured")
+        if watch.others > 0.15:
+            self.disturbed[what] = max(self.disturbed.get(what, 0), watch.others)
+
     # -- sockets that only sit there ---------------------------------------------------------------------------------
 
     def idle(self, server: Server) -> None:
-        hello = int(server.name == GATEWAY)
-        paths = self.directory / "paths"
+        paths, hello = self.directory / "paths", int(server.name == GATEWAY)
         with Load() as load:
             load(f"open {server.port} {paths} {min(200, self.scale.idle)} 64 {hello}")  # buys what is bought once
             load("drop")
             load(f"count 1 {self.scale.settle}")
-            before, busy = server.resident(), cpu_seconds(load.pid)
-            opened = load(f"open {server.port} {paths} {self.scale.idle} 64 {hello}")
-            busy = cpu_seconds(load.pid) - busy
-            if opened["opened"] < self.scale.idle:
+            before = server.resident()
+            with Watch(server, load) as watch:
+                opened = load(f"open {server.port} {paths} {self.scale.idle} 64 {hello}")
+            self.judge(f"{server.name} upgrades", watch)
+            if opened["failed"]:
                 self.remark(f"{server.name}: {opened['failed']} of {self.scale.idle} sockets were not opened")
-            seconds = opened["served_in"] / 1e9
-            self._judge_load(f"{server.name} upgrades", busy / seconds)
-            self.note("upgrades", server.name, opened["opened"] / seconds)
+            self.note("upgrades", server.name, opened["opened"] / (opened["served_in"] / 1e9))
             lost = load(f"count 1 {self.scale.settle}")["lost_sockets"]
             if lost:
                 self.remark(f"{server.name}: {lost} idle sockets were closed")
@@ -132,22 +115,23 @@ class Bench:
     # -- pushes ------------------------------------------------------------------------------------------------------
 
     def pushes(self, server: Server) -> None:
+        paths, hello = self.directory / "paths", int(server.name == GATEWAY)
+        seconds = self.scale.seconds
         with Load() as load:
-            opened = load(
-                f"open {server.port} {self.directory / 'paths'} {self.scale.users} 64 {int(server.name == GATEWAY)}"
-            )
-            if opened["opened"] < self.scale.users:
+            opened = load(f"open {server.port} {paths} {self.scale.users} 64 {hello}")
+            if opened["failed"]:
                 self.remark(f"{server.name}: {opened['failed']} of {self.scale.users} sockets were not opened")
-            self._push(load, server, "single", 64, seconds=1)
-            rate, _ = self._push(load, server, "single", 64)
+            self._push(load, server, "single", 64, seconds=1)  # to warm up
+            rate = self._push(load, server, "single", 64, seconds=seconds).rate
             self.note("single", server.name, rate)
             if server.name == LOOP:
-                self.note("single", EMPTY, self._push(load, server, "empty", 64, frames=False)[0])
+                empty = self._push(load, server, "empty", 64, seconds=seconds, frames=False)
+                self.note("single", EMPTY, empty.rate)
             else:
-                _, slowest = self._push(load, server, "single", 64, rate=rate / 2)
-                self.note("p99", server.name, slowest)
+                half = self._push(load, server, "single", 64, seconds=seconds, requests_a_second=rate / 2)
+                self.note("p99", server.name, half.p99)
                 self._push(load, server, "batch", 4, seconds=1)
-                self.note("batch", server.name, self._push(load, server, "batch", 4)[0])
+                self.note("batch", server.name, self._push(load, server, "batch", 4, seconds=seconds).rate)
             load("drop")
 
     def _push(
@@ -157,29 +141,22 @@ class Bench:
         requests: str,
         connections: int,
         *,
-        seconds: float | None = None,
-        rate: float = 0,
+        seconds: float,
+        requests_a_second: float = 0,
         frames: bool = True,
-    ) -> tuple[float, float]:
-        """(notifications a second until the last answer and the last frame, p99 in ms from due to frame)."""
+    ) -> Pushed:
         each = 1000 if requests == "batch" else 1
-        busy = cpu_seconds(load.pid)
         file = self.directory / requests
-        posted = load(f"post {server.port} {file} {connections} {seconds or self.scale.seconds} {rate}")
-        wanted = posted["requests"] * each if frames else 0
-        heard = load(f"count {wanted} 5")
-        if posted["refused"] or (frames and heard["frames"] != wanted):
-            self.remark(
-                f"{server.name}, {requests}: {posted['refused']} refused, {heard['frames']} of {wanted} frames came"
-            )
-        took = (max(posted["to"], heard["last"] if frames else 0) - posted["from"]) / 1e9
-        if not rate and seconds is None:
-            self._judge_load(f"{server.name} {requests}", (cpu_seconds(load.pid) - busy) / took)
-        return posted["requests"] * each / took, heard["p99"] / 1e6
-
-    def _judge_load(self, what: str, share: float) -> None:
-        if share > 0.9:
-            self.remark(f"{what}: the load generator used {share:.0%} of its core, so it may be what was measured")
+        with Watch(server, load) as watch:
+            posted = load(f"post {server.port} {file} {connections} {seconds} {requests_a_second}")
+            wanted = posted["requests"] * each if frames else 0
+            heard = load(f"count {wanted} 5")
+        self.judge(f"{server.name} {'half of ' if requests_a_second else ''}{requests}", watch)
+        if posted["refused"] or heard["frames"] != wanted:
+            refused, came = posted["refused"], heard["frames"]
+            self.remark(f"{server.name} {requests}: {refused} refused, {came} of {wanted} frames came")
+        last = max(posted["to"], heard["last"]) if frames else posted["to"]
+        return Pushed(posted["requests"] * each / ((last - posted["from"]) / 1e9), heard["p99"] / 1e6)
 
     # -- the run -----------------------------------------------------------------------------------------------------
 
@@ -191,18 +168,16 @@ class Bench:
         write_requests(home / "single", target="/notifications", users=scale.users, each=0)
         write_requests(home / "empty", target="/empty", users=scale.users, each=0)
         write_requests(home / "batch", target="/notifications/batch", users=scale.users, each=1000)
+        with_node = NODE_MODULE.is_dir() and shutil.which("node") is not None
+        if not with_node:
+            self.remark("node ws is left out: there is no node, or npm could not install ws into benchmarks/")
         for pair in range(1, scale.pairs + 1):
             print(f"  pair {pair} of {scale.pairs}")
-            with_sockets: list[AbstractContextManager[Server]] = [self._gateway(), python_peer(LOOP, None)]
-            if NODE_MODULE.is_dir() and shutil.which("node"):
-                with_sockets.append(node_peer())
-            else:
-                self.remark("node ws is not installed (npm install --prefix benchmarks ws): left out")
-            for starting in with_sockets:
+            for starting in (self._gateway(), python_peer(LOOP, None), *([node_peer()] if with_node else [])):
                 with starting as server:
                     self.idle(server)
-            for make in (self._gateway, self._committing, lambda: python_peer(LOOP, None)):
-                with make() as server:
+            for starting in (self._gateway(), self._committing(), python_peer(LOOP, None)):
+                with starting as server:
                     self.pushes(server)
 
     def _gateway(self) -> AbstractContextManager[Server]:
@@ -215,60 +190,21 @@ class Bench:
     def _committing(self) -> AbstractContextManager[Server]:
         return python_peer(COMMIT, Path(tempfile.mkdtemp(dir=self.directory)) / "peer.db")
 
-    # -- what came of it ---------------------------------------------------------------------------------------------
-
-    def figures(self, measure: str, server: str) -> list[float]:
-        return self.samples.get(measure, {}).get(server, [])
-
-    def ratios(self, measure: str, peer: str) -> list[float]:
-        pairs = zip(self.figures(measure, GATEWAY), self.figures(measure, peer), strict=False)
-        return [ours / theirs for ours, theirs in pairs if theirs]
-
-    def table(self) -> Table:
-        table = Table(title="gateway against its peers: medians (lowest – highest of the pairs)")
-        for column in ("bar", "what", "gateway", "peer", "ratio", "asked", "stretch", ""):
-            table.add_column(column, justify="right" if column in {"gateway", "peer", "ratio"} else "left")
-        for bar in BARS:
-            ours, theirs = self.figures(bar.measure, GATEWAY), self.figures(bar.measure, bar.peer or "")
-            ratios = self.ratios(bar.measure, bar.peer or "")
-            judged = ratios if bar.relative else ours
-            sign = "≤" if bar.at_most else "≥"
-            unit = "×" if bar.relative else f" {bar.unit}"
-            asked = [
-                f"{sign} {bound:g}{unit}" if bound != float("inf") else EMPTY for bound in (bar.bound, bar.stretch)
-            ]
-            verdict = "missed" if not judged or not bar.kept(statistics.median(judged), bar.bound) else "kept"
-            table.add_row(
-                *(bar.number, bar.what, _spread(ours, bar.unit), f"{bar.peer} {_spread(theirs, bar.unit)}"),
-                *(_spread(ratios, "×"), *asked, verdict),
-            )
-        for measure, server, what in (
-            ("idle", NODE, "S1 beside: KB, no token check"),
-            ("upgrades", NODE, "S2 beside: no token check"),
-            ("single", LOOP, "S4 beside: stores nothing"),
-            ("single", EMPTY, "S4 beside: does nothing"),
-        ):
-            ours = self.figures(measure, GATEWAY)
-            table.add_row("", what, _spread(ours), f"{server} {_spread(self.figures(measure, server))}", "", "", "", "")
-        return table
-
     def save(self) -> Path:
         at = datetime.now(UTC)
         path = HERE / "results" / f"{at:%Y-%m-%dT%H%M%SZ}.json"
         path.parent.mkdir(exist_ok=True)
-        machine = {"cores": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-        document: dict[str, Any] = {"at": at.isoformat(timespec="seconds"), "machine": machine}
-        document |= {"scale": asdict(self.scale), "samples": self.samples, "remarks": self.remarks}
+        document: dict[str, Any] = {
+            "at": at.isoformat(timespec="seconds"),
+            "machine": {"cores": os.cpu_count(), "kind": platform.machine(), "python": platform.python_version()},
+            "scale": asdict(self.scale),
+            "verdicts": {bar.number: bar.verdict(self.samples) for bar in BARS},
+            "samples": self.samples,
+            "remarks": self.remarks,
+            "disturbed": self.disturbed,
+        }
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         return path
-
-
-def _spread(figures: list[float], unit: str = "") -> str:
-    if not figures:
-        return "–"
-    show: Callable[[float], str] = lambda figure: f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.2f}"  # noqa: E731
-    middle = show(statistics.median(figures)) + (unit if unit in {"×", "/s"} else f" {unit}" if unit else "")
-    return middle if len(figures) == 1 else f"{middle} ({show(min(figures))} – {show(max(figures))})"
 
 
 def main() -> None:
@@ -279,16 +215,22 @@ def main() -> None:
     given = parser.parse_args()
     scale = QUICK if given.quick else FULL
     scale = Scale(given.pairs or scale.pairs, given.sockets or scale.idle, scale.users, scale.seconds, scale.settle)
-    if len(os.sched_getaffinity(0)) < 2:
-        print("only one core: server and load share it, and no bar means much", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="gateway-bench-") as directory:
         bench = Bench(scale, Path(directory))
+        if len(os.sched_getaffinity(0)) < 2:
+            bench.remark("there is only one core: server and load share it, and no figure means much")
         bench.run()
-    console = Console(width=max(160, Console().width) if not sys.stdout.isatty() else None)
-    console.print(bench.table())
+    console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+    console.print(table(bench.samples))
     for remark in bench.remarks:
         console.print(f"  ! {remark}")
-    print(f"  {bench.save().relative_to(HERE.parent)}")
+    if bench.disturbed:
+        what, cores = max(bench.disturbed.items(), key=lambda pair: pair[1])
+        console.print(
+            f"  ! other processes used up to {cores:.1f} cores ({what}; {len(bench.disturbed)} of the measurements were "
+            "disturbed): run it again on a quiet machine"
+        )
+    console.print(f"  {bench.save().relative_to(HERE.parent)}")
 
 
 if __name__ == "__main__":

@@ -258,3 +258,31 @@ class Load:
             raise SystemExit(f"the load generator ended at: {command}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+class Watch:
+    """Who used the processor in a ``with`` block, in cores: the ``server``, the ``load`` and all ``others``."""
+
+    server = load = others = 0.0
+
+    def __init__(self, server: Server, load: Load) -> None:
+        self._pids = (server.pid, load.pid)
+
+    def __enter__(self) -> Watch:
+        self._from = self._now()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        at, server, load, all_of_us = (end - begin for end, begin in zip(self._now(), self._from, strict=True))
+        self.server, self.load, self.others = server / at, load / at, max(0.0, all_of_us - server - load) / at
+
+    def _now(self) -> tuple[float, float, float, float]:
+        return time.monotonic(), *(cpu_seconds(pid) for pid in self._pids), _busy_seconds()
+
+
+def _busy_seconds() -> float:
+    """Seconds of work of all cores since the machine started, neither idle nor waiting for a disk."""
+    user, nice, system, _idle, _wait, irq, softirq, *_ = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

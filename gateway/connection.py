@@ -13,7 +13,8 @@ from gateway.closing import INTERNAL_ERROR, RATE_LIMITED
 from gateway.errors import GatewayError
 from gateway.limits import Bucket
 from gateway.model import Principal, millis, rfc3339
-from gateway.telling import Telling, Ties, log
+from gateway.telling import Telling, log
+from gateway.ties import Ties
 
 MOST_WAITING = 256
 """Client frames of one connection that wait for the database; more is a client that does not listen to ``error``."""

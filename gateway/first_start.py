@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 
 from gateway.auth.keys import generate_signing_key, parse_signing_keys
+from gateway.auth.tokens import Keyring
 from gateway.model import Actor, SigningKey, millis, new_id
 from gateway.services import Services
 from gateway.settings import Settings, SettingsError
@@ -16,7 +17,19 @@ FirstAdmin = Callable[[str, str], None]
 """Is told the name and the password of the admin that was made; the password is empty if a setting chose it."""
 
 
-async def signing_keys(settings: Settings, store: Store, now: float) -> list[SigningKey]:
+async def keyring_of(settings: Settings, store: Store, *, now: float) -> Keyring:
+    """The keys to sign and verify with. Raises SettingsError if a setting makes tokens that cannot be used."""
+    keys = await _signing_keys(settings, store, now)
+    try:
+        return Keyring(
+            keys, issuer=settings.issuer, audience=settings.audience, max_ttl=settings.access_token_ttl,
+            leeway=settings.token_leeway,
+        )  # fmt: skip
+    except ValueError as error:
+        raise SettingsError(f"GATEWAY_SIGNING_KEYS, GATEWAY_ISSUER or GATEWAY_AUDIENCE: {error}") from None
+
+
+async def _signing_keys(settings: Settings, store: Store, now: float) -> list[SigningKey]:
     """Those of the setting, else those of the database, where the first start puts one."""
     if settings.signing_keys is not None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
 
 class Metrics:
@@ -45,6 +45,17 @@ class Metrics:
         self._connections.set_function(connections)
         self._users.set_function(users)
         self._bans.set_function(bans)
+
+    def serve(self, port: int) -> Callable[[], None]:
+        """Answer ``/metrics`` on a port of its own, on the loopback address; what stops it. Raises OSError if taken."""
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop
 
     def exposition(self) -> bytes:
         """The Prometheus text format."""

@@ -14,7 +14,7 @@ from gateway.metrics import Metrics
 from gateway.ports import Audit, Clients, Clock, Inbox, Presence, Revocations, Sessions, Users
 from gateway.publish import Publisher
 from gateway.revoke import Revoker
-from gateway.telling import Ties
+from gateway.ties import Ties
 
 
 @dataclass(frozen=True, slots=True)

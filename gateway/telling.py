@@ -9,11 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from gateway import frames
-from gateway.authn import Authn
 from gateway.closing import (
     BY_REASON,
     INTERNAL_ERROR,
@@ -23,41 +20,15 @@ from gateway.closing import (
 from gateway.errors import StoreUnavailable
 from gateway.feed import Feed, Gap, Verdict
 from gateway.frames import Frame
-from gateway.hub import Hub
-from gateway.metrics import Metrics
 from gateway.model import Claims, ConnectionInfo, Entry, Principal, State, millis, rfc3339
-from gateway.ports import Bus, Clock, Inbox, Presence, Transport
-from gateway.publish import Publisher
-from gateway.pulse import Pulse
-from gateway.revoke import Revoker
+from gateway.ports import Transport
+from gateway.ties import Ties
 
 log = logging.getLogger("gateway.sockets")
 
 CLOSE_LINGER = 5.0
 REVOKED_LINGER = 0.5
 """Seconds between the close frame and the reset. A revoked client has to be gone within the second."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ties:
-    """What every connection of a node shares; one object, so that each of them holds one reference."""
-
-    node: str
-    epoch: str
-    heartbeat: int
-    frame_rate: float
-    frame_burst: int
-    hub: Hub
-    pulse: Pulse
-    inbox: Inbox
-    publisher: Publisher
-    authn: Authn
-    revoker: Revoker
-    presence: Presence
-    bus: Bus
-    metrics: Metrics
-    clock: Clock
-    monotonic: Callable[[], float]
 
 
 class Telling:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from wire import HS256_KEYS, SECRET, Node
@@ -31,7 +32,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Starts gateways with settings of the test's own; all are stopped at its end."""
     nodes: list[Node] = []
 
-    def begin(**settings: object) -> Node:
+    def begin(**settings: Any) -> Node:
         directory = tmp_path / str(len(nodes))
         directory.mkdir()
         nodes.append(Node(directory, **settings))

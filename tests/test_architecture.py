@@ -23,12 +23,12 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "closing", "ports"),
     ("feed", "hub", "frames", "revocations", "limits", "group", "metrics", "auth"),
     (
-        *("login", "authn", "revoke", "publish", "relay", "connection", "telling", "catchup", "pulse", "janitor"),
+        *("login", "authn", "revoke", "publish", "relay", "connection", "telling", "ties", "pulse", "janitor"),
         *("drain", "services"),
         *("store", "bus", "presence"),
     ),
     ("sockets", "api"),
-    ("app", "cli", "commands", "__main__", "logs", "listen", "settings"),
+    ("app", "opening", "first_start", "garbage", "cli", "commands", "__main__", "logs", "listen", "settings"),
 )
 # The half of floor 2 that says what we do things with. It never meets the other half, nor its parts each other.
 ADAPTERS = frozenset({"store", "bus", "presence"})
@@ -59,7 +59,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "orjson": ("frames", *FLOORS[2], *FLOOR_3_AND_4, "auth"),
 }
 READS_ENVIRONMENT = ("settings", "app", "cli", "commands", "listen")
-READS_CLOCK = ("model", "app", "cli", "commands", "listen", "logs")
+READS_CLOCK = ("model", "app", "opening", "cli", "commands", "listen", "logs")
 """``model.new_id`` needs the time only to order ids; the others stand outside the core and inject the clock into it."""
 
 

@@ -15,7 +15,7 @@ from gateway.connection import Connection
 from gateway.model import Signal, State
 from gateway.publish import Push
 from gateway.relay import Relay
-from gateway.telling import Ties
+from gateway.ties import Ties
 
 
 async def settle() -> None:

@@ -44,7 +44,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 def with_services(work: Callable[[Services], Awaitable[T]]) -> T:
     """Open the database as a tool, do ``work``, close it."""
     # Imported here: it loads every library of the server, and half of the commands need none of them.
-    from gateway.app import open_gateway
+    from gateway.opening import open_gateway
 
     settings = tool_settings()
 

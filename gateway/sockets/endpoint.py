@@ -1,7 +1,7 @@
 """``/ws``: parse, authenticate, register, check again, accept, hand over. Plain ASGI; knows no server and no log.
 
-Under the gateway's own server the scope carries the extension ``gateway.connection``: the connection is handed to it and
-this coroutine returns, so nothing of the request is kept. Under any other server it loops over ``receive()`` instead.
+Under the gateway's own server the scope carries the extension ``gateway.connection``: the connection is handed to it
+and this coroutine returns, so nothing of the request is kept. Under any other server it loops over ``receive()`` instead.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gateway.errors import CredentialsConflict, GatewayError, InsufficientScope,
 from gateway.frames import MAX_SEQ
 from gateway.model import INBOX, Principal
 from gateway.sockets.queued import QueuedTransport
-from gateway.telling import Ties
+from gateway.ties import Ties
 
 EXTENSION = "gateway.connection"
 SUBPROTOCOL = "notify.v1"

@@ -135,6 +135,10 @@ class Parser:
                 yield _rule_of(core.parser_exc)
                 return
 
+    def close(self) -> None:
+        """It is read no more. Library and generator refer to each other: only the garbage collector would find them."""
+        self._core.parser.close()
+
     def _gather(self, frame: Frame) -> str | Close | None:
         parts = self._parts
         if frame.opcode is Opcode.TEXT:

@@ -184,14 +184,12 @@ class SocketProtocol(asyncio.Protocol):
             # Nobody may speak before the 101 (RFC 6455 section 4.1); who does is kept waiting, within bounds.
             self._early += data
             if len(self._early) > self._parsers.limits.max_size:
-                self._why = PEER_GONE
                 self._reset()
         else:
             self._read(data)
 
     def eof_received(self) -> None:
         if self._state <= _State.CLOSING:
-            self._why = self._why or PEER_GONE
             self._finish()
 
     def pause_writing(self) -> None:
@@ -206,7 +204,9 @@ class SocketProtocol(asyncio.Protocol):
         self._state = _State.GONE
         self._disarm()
         self._connections.discard(self)
-        handled, self._handled, self._parser = self._handled, None, None
+        handled, self._handled = self._handled, None
+        if self._parser is not None:
+            self._parser.close()
         why = self._why or PEER_GONE
         if isinstance(self._conversation, Conversation):
             self._conversation.gone(why.code, "")
@@ -236,13 +236,13 @@ class SocketProtocol(asyncio.Protocol):
             else:
                 self._fail(item)
             if self._state >= _State.OVER:
-                return  # the parser may be in the middle of something and goes
+                parser.close()  # it may be in the middle of something
+                return
         self._parser = self._parsers.give_back(parser)
 
     def _answer(self, goodbye: Goodbye) -> None:
         """The peer's close frame: echoed unless it is the echo; and the TCP connection ends (RFC 6455, 5.5.1)."""
         if self._state is _State.OPEN:
-            self._why = PEER_GONE
             self._transport.write(wire.close_frame(goodbye.code, goodbye.reason))
             if isinstance(self._handled, Conversation):
                 self._handled.gone(goodbye.code, goodbye.reason)

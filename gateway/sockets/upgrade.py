@@ -69,6 +69,13 @@ def converse(
 def parse_head(head: bytes) -> tuple[Request, Response]:
     """The request and the answer that would accept it. Raises BadRequest. No extension is ever negotiated."""
     core = ServerProtocol(logger=QUIET)
+    try:
+        return _parse(core, head)
+    finally:
+        core.parser.close()  # it refers to the core and back: only the garbage collector would find them
+
+
+def _parse(core: ServerProtocol, head: bytes) -> tuple[Request, Response]:
     core.receive_data(head)
     events = core.events_received()
     if not events or not isinstance(events[0], Request):

@@ -55,15 +55,25 @@ _STATES = select(inboxes.c.user_id, *_STATE).join_from(_users, inboxes, inboxes.
 _asked = given("asked", user_id=Text, after=BigInteger)
 _older = inbox.alias("older")
 _first = (
-    select(_older.c.seq, (func.sum(_older.c.size).over(order_by=_older.c.seq) - _older.c.size).label("before"))
+    select(
+        _older.c.seq,
+        (func.sum(_older.c.size).over(order_by=_older.c.seq) - _older.c.size).label("before"),
+        func.row_number().over(order_by=_older.c.seq).label("rank"),
+    )
     .where(_older.c.user_id == _asked.c.user_id, _older.c.seq > _asked.c.after, _older.c.expires_at > _now)
     .order_by(_older.c.seq)
     .limit(literal(PAGE_ROWS + 1, Integer))
     .correlate(_asked)
     .subquery("first")
 )
-# The last row that fits and, if there is one, the next: that one only tells that more follows.
-_last = select(func.max(_first.c.seq)).where(_first.c.before <= PAGE_BYTES).correlate(_asked).scalar_subquery()
+# The rows that fit and, if there is one, the next: that one only tells that more follows. The second is always looked
+# at, for the first one comes however large it is.
+_last = (
+    select(func.max(_first.c.seq))
+    .where((_first.c.before <= PAGE_BYTES) | (_first.c.rank == 2))
+    .correlate(_asked)
+    .scalar_subquery()
+)
 _PAGES = (
     select(_asked.c.place, inbox.c.size, *_ENTRY)
     .join_from(_asked, inbox, inbox.c.user_id == _asked.c.user_id)

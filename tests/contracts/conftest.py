@@ -23,7 +23,7 @@ class World:
 
     store: Store
     now: int = 1_700_000_000_000
-    by: Actor = Actor("u-admin", "192.0.2.1", "req-1")
+    by: Actor = field(default_factory=lambda: Actor("u-admin", "192.0.2.1", "req-1"))
     numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     @property

@@ -32,7 +32,7 @@ from gateway.publish import Publisher
 from gateway.pulse import Pulse
 from gateway.revocations import Revocations
 from gateway.revoke import Revoker
-from gateway.telling import Ties
+from gateway.ties import Ties
 
 
 class Seconds:

@@ -71,7 +71,12 @@ class Forks:
         return json.loads(line)
 
     def start(
-        self, *arguments: str, environment: Mapping[str, str], out: Path, err: Path | None = None, cwd: Path | None = None
+        self,
+        *arguments: str,
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path | None = None,
+        cwd: Path | None = None,
     ) -> Forked:
         """``gateway <arguments>``, its output appended to files."""
         pid = self.ask(

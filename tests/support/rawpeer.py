@@ -137,6 +137,12 @@ class Raw:
             pass
         assert self.buffer == b"", self.buffer[:200]
 
+    def ended_after_close(self) -> None:
+        """A close frame, then the end; and this end goes too."""
+        self.closed()
+        self.ended()
+        self.shut()
+
     def reads_to_the_end(self) -> bool:
         """False if the peer reset the connection instead."""
         try:

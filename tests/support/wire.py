@@ -41,6 +41,15 @@ def forged(token: str, **changed: object) -> str:
     return str(jws.sign(claims, SECRET, headers={"kid": "test", "typ": "at+jwt"}, algorithm="HS256"))
 
 
+_opened: list[ClientConnection] = []
+
+
+async def hang_up() -> None:
+    """Close every socket that a test has left open."""
+    while _opened:
+        await _opened.pop().close()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -230,10 +239,12 @@ class Node:
         return socket
 
     async def raw(self, token: str, *, headers: dict[str, str] | None = None, **query: object) -> ClientConnection:
-        return await connect(
+        connection = await connect(
             self.ws_url(token=token, **query), compression=None, ping_interval=None, additional_headers=headers or {},
             proxy=None, open_timeout=DEADLINE,
         )  # fmt: skip
+        _opened.append(connection)
+        return connection
 
     async def refusal(
         self, token: str | None, *, headers: dict[str, str] | None = None, **query: object

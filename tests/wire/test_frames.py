@@ -347,14 +347,29 @@ def test_our_ping_is_an_empty_ping(server: EchoServer) -> None:
     assert raw.next() == (PING, b"")
 
 
-def test_an_idle_connection_keeps_no_task_and_nothing_of_its_request(server: EchoServer) -> None:
+def test_an_idle_connection_keeps_no_task_no_parser_and_nothing_of_its_request(server: EchoServer) -> None:
     idle = server.get("/state?gc=1")
     for _ in range(5):
         server.open().send(frame(TEXT, b"x")).text()
-    state = server.get("/state?gc=1")
+    state = server.state()  # the collector has nothing to do: it all went by itself
     assert state["open"] == 5
     assert len(state["tasks"]) == len(idle["tasks"])
-    assert state["kept"] == ["BoundedHttp"]  # of the request that asks
+    # The one that asks, the five, and the parser they share.
+    assert state["kept"] == ["BoundedHttp", "Parser"] + ["SocketProtocol"] * 5
+
+
+def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(server: EchoServer) -> None:
+    server.get("/state?gc=1")
+    half = server.open().send(frame(TEXT, b"half")[:3])
+    whole = server.open().send(frame(CLOSE))
+    whole.ended_after_close()
+    broken = server.open().send(frame(3))
+    broken.ended_after_close()
+    eventually(lambda: server.state()["bytes"][:1] > [0])
+    half.shut()
+    eventually(lambda: server.state()["open"] == 0)
+    assert set(server.state()["kept"]) <= {"BoundedHttp", "Parser"}
+    assert len(server.state()["kept"]) <= 2
 
 
 @pytest.mark.parametrize("text", ["", "hello", "ü" * 5000])
