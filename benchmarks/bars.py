@@ -101,8 +101,8 @@ def _rows(samples: Samples) -> Iterator[Sequence[str]]:
             bar.verdict(samples),
         )
     for measure, server, unit, what in BESIDE:
-        theirs = _spread(figures(samples, measure, server), unit)
-        yield ("", what, "", server, theirs, _spread(ratios(samples, measure, server), "×"), "", "", "")
+        beside = _spread(figures(samples, measure, server), unit)
+        yield ("", what, "", server, beside, _spread(ratios(samples, measure, server), "×"), "", "", "")
 
 
 def _spread(values: list[float], unit: str) -> str:

@@ -266,7 +266,7 @@ class Watch:
     server = load = others = 0.0
 
     def __init__(self, server: Server, load: Load) -> None:
-        self._pids = (server.pid, load.pid)
+        self._server, self._load = server.pid, load.pid
 
     def __enter__(self) -> Watch:
         self._from = self._now()
@@ -277,7 +277,7 @@ class Watch:
         self.server, self.load, self.others = server / at, load / at, max(0.0, all_of_us - server - load) / at
 
     def _now(self) -> tuple[float, float, float, float]:
-        return time.monotonic(), *(cpu_seconds(pid) for pid in self._pids), _busy_seconds()
+        return time.monotonic(), cpu_seconds(self._server), cpu_seconds(self._load), _busy_seconds()
 
 
 def _busy_seconds() -> float:

@@ -232,7 +232,10 @@ class Revocations(Protocol):
         """
 
     async def since(self, number: int, *, now: int) -> Sequence[Ban]:
-        """Bans still in force with a number above ``number``, lowest first."""
+        """Bans still in force with a number above ``number``, lowest first.
+
+        Numbers grow in the order of commits and none is given twice: once one was read, none below it appears.
+        """
 
     async def list(self, *, now: int, limit: int, cursor: str | None) -> tuple[Sequence[Revocation], str | None]:
         """Those still in force, newest first (``bans`` left empty)."""

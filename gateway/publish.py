@@ -93,7 +93,7 @@ class Publisher:
                 for user_id in push.recipients
             )
             waiting.append(self._append(Append(sender, drafts, push.key)))
-        await asyncio.wait([asyncio.shield(future) for future in waiting])
+        await asyncio.wait(waiting)  # it cancels none of them when the caller is cancelled
         return [_result(future) for future in waiting]
 
     def _append(self, request: Append) -> asyncio.Future[Appended]:

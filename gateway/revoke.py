@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from gateway.closing import BY_REASON, TOKEN_REVOKED
@@ -21,9 +20,6 @@ from gateway.ports import Revocations as RevocationLog
 from gateway.revocations import Revocations
 
 POLL_EVERY = 0.5
-OVERLAP = 60.0
-"""Seconds. A transaction lives less long than this, so a number that commits late is still read: each poll begins at
-the highest number that was known this long ago."""
 
 log = logging.getLogger("gateway.revoke")
 
@@ -42,7 +38,7 @@ class Revoker:
     ) -> None:
         self._store, self._memory, self._hub, self._bus = store, memory, hub, bus
         self._clock, self._monotonic, self._access_ttl = clock, monotonic, access_ttl
-        self._seen: deque[tuple[float, int]] = deque([(float("-inf"), 0)])
+        self._highest = 0
         self._rung = asyncio.Event()
         self._fresh_waiters: asyncio.Event = asyncio.Event()
 
@@ -99,13 +95,9 @@ class Revoker:
     async def poll(self) -> None:
         """Read what is new. Raises StoreUnavailable; then nothing changed and freshness runs out by itself."""
         began = self._monotonic()
-        while len(self._seen) > 1 and self._seen[1][0] <= began - OVERLAP:
-            self._seen.popleft()
-        bans = await self._store.since(self._seen[0][1], now=millis(self._clock()))
+        bans = await self._store.since(self._highest, now=millis(self._clock()))
         self.apply(bans)
-        highest = max((ban.number for ban in bans), default=0)
-        if highest > self._seen[-1][1]:
-            self._seen.append((began, highest))
+        self._highest = max([self._highest, *(ban.number for ban in bans)])
         self._memory.refreshed(at=began)
         self._fresh_waiters.set()
 

@@ -16,6 +16,11 @@ from gateway.settings import read_settings, setting_names
 ROOT = Path(__file__).parent.parent
 ENV_EXAMPLE = ROOT / ".env.example"
 SETTING = re.compile(r"^#(GATEWAY_[A-Z_]+)=(.*)$")
+CODE_IS_ARGUMENT = {
+    **{"Conflict": 0, "NotFound": 0, "TokenError": 0, "FrameError": 0, "frames.error": 0},
+    **{"Refusal": 1, "_members": 1},
+}
+"""What is called with a code, and at which place it stands."""
 NEVER_SENT = {"error"}
 """``GatewayError`` itself is never raised."""
 
@@ -46,20 +51,25 @@ def _codes(tree: ast.Module) -> Iterator[str]:
             for statement in node.body:
                 if isinstance(statement, ast.Assign | ast.AnnAssign):
                     yield from _assigned(statement)
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            if any(isinstance(target, ast.Name) and target.id == "_CODES" for target in node.targets):
+                yield from (code for value in node.value.values for code in _texts(value))
         elif isinstance(node, ast.Call):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
-            if name == "Conflict" and isinstance(first, str):
-                yield first
-            elif name == "NotFound" and isinstance(first, str):
-                yield f"unknown_{first}"
-            yield from (
-                keyword.value.value
-                for keyword in node.keywords
-                if keyword.arg == "code"
-                and isinstance(keyword.value, ast.Constant)
-                and isinstance(keyword.value.value, str)
-            )
+            called = ast.unparse(node.func)
+            name = called if called == "frames.error" else called.rpartition(".")[2]
+            place = CODE_IS_ARGUMENT.get(name)
+            if place is not None and len(node.args) > place:
+                yield from (f"unknown_{code}" if name == "NotFound" else code for code in _texts(node.args[place]))
+            yield from (code for keyword in node.keywords if keyword.arg == "code" for code in _texts(keyword.value))
+
+
+def _texts(node: ast.expr) -> Iterator[str]:
+    """The string constants an expression can come to: itself, or either side of a condition."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from _texts(node.body)
+        yield from _texts(node.orelse)
 
 
 def _assigned(statement: ast.Assign | ast.AnnAssign) -> Iterator[str]:
@@ -116,8 +126,14 @@ class B(E):
 raise Conflict("c", "C.")
 raise errors.NotFound("d")
 raise Invalid("E.", code="e")
+raise TokenError("f" if x else "g", detail)
+raise Refusal(400, "h", detail)
+_CODES = {404: "i"}
+say(frames.error("j", "J."))
+raise Conflict(code, "not one")
+log.error("neither is this")
 """
-    assert set(_codes(ast.parse(source))) == {"a", "b", "c", "unknown_d", "e"}
+    assert set(_codes(ast.parse(source))) == {"a", "b", "c", "unknown_d", *"efghij"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """``/ws``: parse, authenticate, register, check again, accept, hand over. Plain ASGI; knows no server and no log.
 
 Under the gateway's own server the scope carries the extension ``gateway.connection``: the connection is handed to it
-and this coroutine returns, so nothing of the request is kept. Under any other server it loops over ``receive()`` instead.
+and this coroutine returns, so nothing of the request is kept. Any other server gets a loop over ``receive()``.
 """
 
 from __future__ import annotations

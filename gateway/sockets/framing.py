@@ -136,8 +136,9 @@ class Parser:
                 return
 
     def close(self) -> None:
-        """It is read no more. Library and generator refer to each other: only the garbage collector would find them."""
+        """It is read no more. Generator, error and library form a cycle: only the garbage collector would find them."""
         self._core.parser.close()
+        self._core.parser_exc = None
 
     def _gather(self, frame: Frame) -> str | Close | None:
         parts = self._parts

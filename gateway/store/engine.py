@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from gateway.errors import StoreUnavailable
 from gateway.store import migrate
 from gateway.store.audit import SqlAudit
 from gateway.store.clients import SqlClients
@@ -72,8 +73,8 @@ async def open_store(
                 audit=SqlAudit(database),
                 meta=meta,
             )
-            await inbox.settled()
-            await meta.stopped()
         finally:
             await inbox.settled()
+            with suppress(StoreUnavailable):  # then the next start takes this run for one that was cut off: rightly
+                await meta.stopped()
             await database.close()

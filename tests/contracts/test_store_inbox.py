@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,6 +79,39 @@ async def test_upto_covers_numbers_that_will_not_come(world: World) -> None:
     await world.store.inbox.withdraw(stored[1].id, sender=None, now=world.now)
     page = await world.store.inbox.page("ann", after=0, now=world.now)
     assert (seqs(page.entries), page.upto) == ([1, 3, 4], 5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whoever_walks_the_pages_meets_everything_once_and_no_false_gap(world: World, seed: int) -> None:
+    chance = random.Random(seed)
+    await world.user()
+    there: dict[int, str] = {}
+    for _ in range(4):
+        sizes = [chance.choice([1, 300, 9_000, 65_535, 65_536, 65_537, 90_000]) for _ in range(chance.randint(1, 150))]
+        if chance.random() < 0.5:
+            sizes = [size % 1000 for size in sizes]
+        appended = await world.append(
+            *(world.draft(text="x" * size, ttl=chance.choice([5, 50, 50, 50])) for size in sizes)
+        )
+        there |= {
+            stored.seq: stored.id for stored in appended.outcomes if stored.seq and stored.expires_at > world.now + 5
+        }
+    for seq in chance.sample(sorted(there), len(there) // 5):
+        await world.store.inbox.withdraw(there.pop(seq), sender=None, now=world.now)
+    walked: list[int] = []
+    after = pages = 0
+    while True:
+        page = await world.store.inbox.page("ann", after=after, now=world.now + 5)
+        assert len(page.entries) <= 100
+        assert len(page.entries) <= 1 or sum(len(entry.content) for entry in page.entries) <= 65_536
+        walked += seqs(page.entries)
+        pages += 1
+        if page.upto == page.state.head:
+            break
+        assert page.upto == page.entries[-1].seq > after
+        after = page.upto
+    assert walked == sorted(there)
+    assert pages <= len(walked) + 1
 
 
 async def test_what_has_expired_is_in_no_page_listing_or_entry(world: World) -> None:

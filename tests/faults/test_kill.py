@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ PRODUCERS = 6
 
 @dataclass
 class History:
-    """What was ever seen of the inboxes, from whatever side. A number that changes its id, or an id its number, fails."""
+    """What was ever seen of the inboxes, from whatever side. An id that changes its number, or the reverse, fails."""
 
     by_seq: dict[tuple[str, int], str] = field(default_factory=dict)
     by_id: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -103,13 +104,16 @@ class Load:
 
 
 class Device:
-    """A signed-in device that reconnects for ever. It keeps its own position, or leaves that to its acknowledgements."""
+    """A signed-in device that reconnects for ever. It keeps its position, or leaves that to its acknowledgements."""
 
     def __init__(self, user: User, history: History, *, keeps: bool) -> None:
         self.user, self.history, self.keeps, self.token = user, history, keeps, user.token()
         self.position = self.highest = self.asked = self.confirmed = self.cursor = 0
         self.received = self.dup = self.resumes = 0
         self.epoch: str | None = None
+
+    def reached(self, seq: int) -> bool:
+        return self.position >= seq
 
     async def live(self) -> None:
         while True:
@@ -118,7 +122,7 @@ class Device:
             await asyncio.sleep(0.01)
 
     async def visit(self) -> None:
-        kept = {"after": self.position, "epoch": self.epoch} if self.keeps and self.epoch else {}
+        kept: dict[str, Any] = {"after": self.position, "epoch": self.epoch} if self.keeps and self.epoch else {}
         socket = Socket(await self.user.node.raw(self.token, **kept))
         try:
             hello = await socket.next("hello")
@@ -236,7 +240,7 @@ async def test_P1_what_was_answered_survives_being_killed_at_any_moment(
             row.attempted, row.ok = row.attempted + len(fresh), row.ok + len(answered)
             for device in devices:
                 head = max(known[device.user.id], default=0)
-                await eventually_async(lambda d=device, h=head: d.position >= h, what=f"{device.position} to {head}")
+                await eventually_async(partial(device.reached, head), what=f"{device.position} to {head}")
             for attempt in fresh:
                 if attempt.answer is None:
                     row.indeterminate += 1

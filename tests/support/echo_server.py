@@ -25,7 +25,7 @@ OPEN: list[Echo] = []
 LOST: list[str] = []
 HEARD: list[str] = []
 DRAINED = 0
-KEPT = ("Conversation", "BoundedHttp", "ServerProtocol", "Request", "Parser", "SocketProtocol")
+KEPT = ("Conversation", "BoundedHttp", "ServerProtocol", "Request", "Parser", "SocketProtocol", "_Core")
 
 
 class Echo:

@@ -1,4 +1,4 @@
-"""Contract section 1, the promise, sentence by sentence, at the wire. No look into the gateway: kills, sockets, HTTP."""
+"""Contract section 1, the promise, each sentence at the wire. No look into the gateway: only kills, sockets, HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from wire import ROOT, Node, Socket, User, eventually
+from wire import ROOT, Node, Socket, User, claims_of, eventually
 
 REVOKED = (1008, "token_revoked")
 
@@ -118,9 +118,8 @@ async def test_every_signed_in_device_hears_it_now_or_when_it_comes(node: Node, 
     assert (await here.next("notification"))["id"] == sent["id"]
     later = await node.open(tablet)
     assert (await later.next("notification"))["id"] == sent["id"]
-    for device in (here, later):
-        await device.quiet()
-        await device.close()
+    await here.quiet()
+    await later.quiet()
 
 
 async def test_a_device_is_sent_it_again_under_the_same_id_until_it_has_acknowledged_it(node: Node, shop: str) -> None:
@@ -138,8 +137,6 @@ async def test_a_device_is_sent_it_again_under_the_same_id_until_it_has_acknowle
     done, other = await node.open(phone), await node.open(tablet)
     await done.quiet()
     assert (await other.next("notification"))["id"] == sent["id"], "one device's ack is not another's"
-    await done.close()
-    await other.close()
 
 
 async def test_under_many_senders_at_once_each_connection_hears_1_2_3_each_once(node: Node, shop: str) -> None:
@@ -172,7 +169,6 @@ async def test_under_many_senders_at_once_each_connection_hears_1_2_3_each_once(
         heard = [(frame["seq"], frame["id"]) for frame in await device.notifications(96)]
         assert heard == sorted(answers.items())
         await device.quiet()
-        await device.close()
 
 
 async def test_one_user_s_numbers_are_not_another_s(node: Node, shop: str) -> None:
@@ -202,7 +198,6 @@ async def test_numbers_that_will_not_come_are_told_with_a_gap(node: Node, shop: 
     gaps = [(frame["from"], frame["to"]) for frame in frames if frame["type"] == "gap"]
     assert gaps == [(2, 4), (6, 6)]
     assert short["id"] not in json.dumps(frames)
-    await device.close()
 
 
 async def test_beyond_the_inbox_limit_the_oldest_fall_out_and_are_told_with_a_gap(start: Callable[..., Node]) -> None:
@@ -217,7 +212,6 @@ async def test_beyond_the_inbox_limit_the_oldest_fall_out_and_are_told_with_a_ga
     assert (gap["from"], gap["to"]) == (1, 2)
     assert [frame["id"] for frame in await device.notifications(3)] == sent[2:]
     await device.quiet()
-    await device.close()
 
 
 # -- 4xx stored nothing ----------------------------------------------------------------------------------------------
@@ -262,7 +256,6 @@ async def test_4xx_stored_nothing(node: Node, shop: str) -> None:
     assert item["status"] == 422
     await device.quiet()
     assert node.inbox(token)["head"] == 1
-    await device.close()
 
 
 # -- with the same key: exactly one ----------------------------------------------------------------------------------
@@ -296,18 +289,10 @@ def test_the_key_of_a_4xx_is_not_remembered_and_one_client_s_key_is_not_another_
 # -- a revoked credential stops receiving within one second ----------------------------------------------------------
 
 
-def jti(device: Socket, token: str, node: Node) -> str:
-    answer = subprocess.run(
-        [sys.executable, "-m", "gateway", "token", "check", "--json"], input=token, env=node.environment, cwd=ROOT,
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return str(json.loads(answer.stdout)["jti"])
-
-
 REVOCATIONS: dict[str, Callable[[Node, User, str, Socket], object]] = {
     "the session": lambda node, user, token, device: node.revoke(session=device.hello["session"]),
     "the user": lambda node, user, token, device: node.revoke(user_id=user.id),
-    "the token": lambda node, user, token, device: node.revoke(jti=jti(device, token, node)),
+    "the token": lambda node, user, token, device: node.revoke(jti=claims_of(token)["jti"]),
     "logout": lambda node, user, token, device: node.request("POST", "/auth/logout", token=token, expect=204),
     "deleted": lambda node, user, token, device: node.request(
         "DELETE", f"/admin/users/{user.id}", token=node.admin, expect=204
@@ -332,7 +317,6 @@ async def test_REV_03_after_the_answer_to_a_revocation_nothing_is_sent_any_more(
     assert await device.until_closed(within=1) == ([], REVOKED)
     assert await node.refusal(token) == REVOKED
     assert [frame["title"] for frame in await other.notifications(2)] == ["hello", "too late"]
-    await other.close()
 
 
 async def test_REV_03_only_what_was_meant_is_revoked(node: Node) -> None:
@@ -344,7 +328,6 @@ async def test_REV_03_only_what_was_meant_is_revoked(node: Node) -> None:
     assert node.revoke(user_id=user.id, issued_before=before.isoformat())["connections_closed"] == 1
     assert await old.closed() == REVOKED
     await new.quiet()
-    await new.close()
 
 
 async def test_a_revocation_by_another_process_ends_the_socket_within_one_second(node: Node, shop: str) -> None:
