@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import __version__
-from gateway.api.openapi import install
+from gateway.api.openapi import FastLane, install
 from gateway.first_start import FirstAdmin
 from gateway.garbage import settle_garbage
 from gateway.logs import bind_request
@@ -23,7 +24,9 @@ from gateway.store.errors import StoreError
 
 
 class GatewayApp(FastAPI):
-    """FastAPI for everything over HTTP; ``/ws`` is met before it, for an upgrade needs nothing of what HTTP needs."""
+    """FastAPI for everything over HTTP but pushes, which are met before its layers, as ``/ws`` is."""
+
+    fast: FastLane = MappingProxyType({})
 
     refusal: SettingsError | StoreError | None = None
     """Why it would not start, if that is the operator's to mend: then a line says it, and not a traceback."""
@@ -34,7 +37,9 @@ class GatewayApp(FastAPI):
                 message = {**message, "message": str(self.refusal)}
             await send(message)
 
-        if scope["type"] == "websocket" and scope["path"] == "/ws":
+        if scope["type"] == "http" and (fast := self.fast.get((scope["method"], scope["path"]))) is not None:
+            await fast(scope, receive, send)
+        elif scope["type"] == "websocket" and scope["path"] == "/ws":
             await scope["state"]["sockets"](scope, receive, send)
         else:
             await super().__call__(scope, receive, said if scope["type"] == "lifespan" else send)
@@ -73,7 +78,7 @@ def create_app(
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
     )
-    install(app, bind=bind_request)
+    app.fast = install(app, bind=bind_request)
     return app
 
 

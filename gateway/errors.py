@@ -26,6 +26,7 @@ holds a token, an SQL text or a path.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -160,3 +161,11 @@ class RevocationsStale(Unavailable):
 
 class Draining(Unavailable):
     code, detail, close = "draining", "This node is shutting down.", DRAINING
+
+
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
+
+
+def without_tokens(text: str) -> str:
+    """``text`` that an error repeats of what its caller wrote, a path or a name, without any JWT (contract 9)."""
+    return _TOKEN.sub("[redacted]", text) if "eyJ" in text else text

@@ -7,7 +7,7 @@ All store methods raise ``StoreUnavailable`` when the database cannot answer; th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -53,6 +53,12 @@ class Inbox(Protocol):
         If the sender used the key before (and it has not expired) for the same fingerprint, the first answer comes
         back, ``replayed``; for another fingerprint: ``Invalid`` ``idempotency_mismatch``. A key is remembered only if
         something was stored, or there were several drafts. A caller that is cancelled does not take its request back.
+        """
+
+    def append_all(self, requests: Sequence[Append]) -> Awaitable[Sequence[Appended | BaseException]]:
+        """``append`` each of them, in order: what came of each, or what it raised. They need not commit together.
+
+        The work is under way when this returns, whether it is awaited or not.
         """
 
     async def opening(self, user_id: str, *, session: str, now: int) -> Opening:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from gateway.errors import GatewayError, Limited, StoreUnavailable
+from gateway.errors import GatewayError, Limited
 from gateway.limits import Buckets
 from gateway.metrics import Metrics
 from gateway.model import (
@@ -83,37 +83,37 @@ class Publisher:
         Returns after the commit has reached the disk. What was committed is announced even if the caller is cancelled.
         """
         now = self._clock()
-        created_at = millis(now)
         online = await self._presence.online([user_id for push in pushes for user_id in push.recipients])
-        waiting = []
-        for push in pushes:
-            expires_at = created_at + push.ttl * 1000
-            drafts = tuple(
-                Draft(new_id(now), user_id, push.content, push.category, created_at, expires_at, online.get(user_id))
-                for user_id in push.recipients
-            )
-            waiting.append(self._append(Append(sender, drafts, push.key)))
-        await asyncio.wait(waiting)  # it cancels none of them when the caller is cancelled
-        return [_result(future) for future in waiting]
+        requests = [self._request(sender, push, online, now) for push in pushes]
+        future = asyncio.ensure_future(self._inbox.append_all(requests))
+        future.add_done_callback(lambda done: self._ring(requests, done))
+        results = await asyncio.shield(future)
+        return [_expected(result) for result in results]
 
-    def _append(self, request: Append) -> asyncio.Future[Appended]:
-        future: asyncio.Future[Appended] = asyncio.ensure_future(self._inbox.append(request))
-        future.add_done_callback(lambda done: self._ring(request, done))
-        return future
+    def _request(self, sender: str, push: Push, online: Mapping[str, bool | None], now: float) -> Append:
+        created_at = millis(now)
+        expires_at = created_at + push.ttl * 1000
+        drafts = [
+            Draft(new_id(now), user_id, push.content, push.category, created_at, expires_at, online.get(user_id))
+            for user_id in push.recipients
+        ]
+        return Append(sender, tuple(drafts), push.key)
 
-    def _ring(self, request: Append, done: asyncio.Future[Appended]) -> None:
+    def _ring(self, requests: Sequence[Append], done: asyncio.Future[Sequence[Appended | BaseException]]) -> None:
         if done.cancelled() or done.exception() is not None:
             return
-        appended = done.result()
-        if appended.overfull:
-            self._overfull(appended.overfull)
-        if appended.replayed:
-            return
-        signals = [
-            Arrived(draft.user_id, Entry(stored.seq, draft.id, draft.content, draft.created_at, draft.expires_at))
-            for draft, stored in zip(request.drafts, appended.outcomes, strict=True)
-            if stored.seq is not None
-        ]
+        signals = []
+        for request, appended in zip(requests, done.result(), strict=True):
+            if isinstance(appended, BaseException):
+                continue
+            if appended.overfull:
+                self._overfull(appended.overfull)
+            if not appended.replayed:
+                signals += [
+                    Arrived(draft.user_id, _entry(draft, stored.seq))
+                    for draft, stored in zip(request.drafts, appended.outcomes, strict=True)
+                    if stored.seq is not None
+                ]
         self._metrics.stored.inc(len(signals))
         self._bus.publish(signals)
 
@@ -156,12 +156,11 @@ class Publisher:
         return await asyncio.shield(future)
 
 
-def _result(future: asyncio.Future[Appended]) -> Appended | GatewayError:
-    if future.cancelled():
-        return StoreUnavailable()
-    error = future.exception()
-    if error is None:
-        return future.result()
-    if isinstance(error, GatewayError):
-        return error
-    raise error
+def _entry(draft: Draft, seq: int) -> Entry:
+    return Entry(seq, draft.id, draft.content, draft.created_at, draft.expires_at)
+
+
+def _expected(result: Appended | BaseException) -> Appended | GatewayError:
+    if isinstance(result, Appended | GatewayError):
+        return result
+    raise result

@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire import HS256_KEYS, SECRET, Node
-
-__all__ = ["HS256_KEYS", "SECRET"]
+from wire import Node, running
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """One gateway for the tests of a module, with its defaults."""
-    node = Node(tmp_path_factory.mktemp("node")).start()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log_text(), node.log_text()[-5000:]
+    with running(tmp_path_factory.mktemp("node")) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")

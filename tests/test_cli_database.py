@@ -49,7 +49,7 @@ def test_a_user_is_created_listed_disabled_enabled_and_deleted() -> None:
     alice = add_user("alice", "--id", "42")
     assert (alice["id"], alice["username"], alice["role"], alice["disabled"]) == ("42", "alice", "user", False)
     bob = add_user("bob", "--role", "admin")
-    assert len(bob["id"]) == 26
+    assert len(bob["id"]) == 32
     assert [one["username"] for one in said("user", "list")] == ["alice", "bob"] or bob["id"] < "42"
     assert [one["id"] for one in said("user", "list", "--query", "ALI")] == ["42"]
     assert said("user", "disable", "alice")["disabled"] is True

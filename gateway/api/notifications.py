@@ -6,7 +6,6 @@ A 2xx stands for a commit that has reached the disk; a 4xx stored nothing; a 5xx
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -41,9 +40,6 @@ from gateway.publish import Publisher, Push
 
 router = APIRouter(tags=["notifications"], route_class=LeanRoute)
 _SECURITY = [{"oauth2": [PUSH]}, {"bearer": []}]
-
-_at = lru_cache(maxsize=1024)(rfc3339)
-"""The items of a batch share their instants."""
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -177,10 +173,10 @@ async def receipt(request: Request) -> Response:
             "user_id": found.user_id,
             "seq": found.seq,
             "state": found.state,
-            "created_at": _at(found.created_at),
-            "expires_at": _at(found.expires_at),
-            "acknowledged_at": _at(found.acknowledged_at) if found.acknowledged_at is not None else None,
-            "read_at": _at(found.read_at) if found.read_at is not None else None,
+            "created_at": rfc3339(found.created_at),
+            "expires_at": rfc3339(found.expires_at),
+            "acknowledged_at": rfc3339(found.acknowledged_at) if found.acknowledged_at is not None else None,
+            "read_at": rfc3339(found.read_at) if found.read_at is not None else None,
         },
     )
 
@@ -207,8 +203,8 @@ def _stored(stored: Stored) -> dict[str, Any]:
         "id": stored.id,
         "user_id": stored.user_id,
         "seq": stored.seq,
-        "created_at": _at(stored.created_at),
-        "expires_at": _at(stored.expires_at),
+        "created_at": rfc3339(stored.created_at),
+        "expires_at": rfc3339(stored.expires_at),
         "online": stored.online,
     }
 

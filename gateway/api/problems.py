@@ -33,6 +33,7 @@ from gateway.errors import (
     Unauthenticated,
     Unavailable,
     UserDisabled,
+    without_tokens,
 )
 
 REALM = "notification-gateway"
@@ -189,9 +190,9 @@ def _cut(where: str) -> str:
 
 
 def _text(value: Any) -> Any:
-    """``value`` with every string made encodable: an error repeats names the caller made up."""
+    """``value`` with every string made encodable and without tokens: an error repeats names the caller made up."""
     if isinstance(value, str):
-        return value.encode(errors="replace").decode()
+        return without_tokens(value.encode(errors="replace").decode())
     if isinstance(value, dict):
         return {name: _text(one) for name, one in value.items()}
     if isinstance(value, list):

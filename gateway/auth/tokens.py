@@ -25,6 +25,8 @@ __all__ = ["LONGEST", "Keyring", "generate_signing_key", "parse_signing_keys"]
 CLIENT_PREFIX = "c~"
 LONGEST = 2048
 """Characters in a token. Ours have 500–1300; what is longer is not even split."""
+REMEMBERED = 1024
+"""Tokens whose signature need not be computed again; the oldest is forgotten first."""
 
 _SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
@@ -65,10 +67,13 @@ class Keyring:
         self._issuer, self._audience = issuer, audience
         self._max_ttl, self._leeway = max_ttl, leeway
         self._ring = self._build(keys)
+        # A backend sends thousands of requests with one token; what was verified once stays so, but for the time.
+        self._verified: dict[str, tuple[Claims, int]] = {}
 
     def replace(self, keys: Sequence[SigningKey]) -> None:
         """From now on these keys, all at once; if one cannot be used (ValueError), the old ones stay."""
         self._ring = self._build(keys)
+        self._verified = {}
 
     def sign(
         self,
@@ -105,6 +110,11 @@ class Keyring:
         Raises TokenExpired for a token that is perfect but too old, TokenInvalid for anything else, and nothing else
         whatever ``raw`` is.
         """
+        known = self._verified.get(raw) if isinstance(raw, str) else None
+        if known is not None:
+            claims, not_before = known
+            self._check_time(not_before, claims.expires_at, now)
+            return claims
         try:
             return self._verify(raw, now)
         except (TokenInvalid, TokenExpired):
@@ -191,18 +201,19 @@ class Keyring:
         if key is None or header["alg"] != key.algorithm:
             raise TokenInvalid("key")
         jws.verify(raw, key.verifies, [key.algorithm])
-        return self._claims(_object(body), now)
+        claims, not_before = self._claims(_object(body), now)
+        if len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[raw] = claims, not_before
+        return claims
 
-    def _claims(self, claims: Mapping[str, Any], now: float) -> Claims:
+    def _claims(self, claims: Mapping[str, Any], now: float) -> tuple[Claims, int]:
         audience = claims["aud"]
         if claims["iss"] != self._issuer or not (
             audience == self._audience or (isinstance(audience, list) and self._audience in audience)
         ):
             raise TokenInvalid("issuer or audience")
         issued_at, not_before, expires_at = (_date(claims, name) for name in ("iat", "nbf", "exp"))
-        # One second is always forgiven: who was revoked within this second is issued the next one (login.py).
-        if max(issued_at, not_before) > now + max(self._leeway, 1):
-            raise TokenInvalid("from the future")
         if not 0 < expires_at - issued_at <= self._max_ttl:
             raise TokenInvalid("lifetime")
         subject, client_id, token_id = (_text(claims, name, _ID) for name in ("sub", "client_id", "jti"))
@@ -213,9 +224,9 @@ class Keyring:
             session = None
         else:
             session = _text(claims, "sid", _ID)
-        if now >= expires_at + self._leeway:  # last: only what is otherwise right has merely expired
-            raise TokenExpired
-        return Claims(
+        begins = max(issued_at, not_before)
+        self._check_time(begins, expires_at, now)  # last: only what is otherwise right has merely expired
+        made = Claims(
             subject=subject,
             client_id=client_id,
             scopes=frozenset(scope.split()),
@@ -224,6 +235,14 @@ class Keyring:
             issued_at=issued_at,
             expires_at=expires_at,
         )
+        return made, begins
+
+    def _check_time(self, begins: int, expires_at: int, now: float) -> None:
+        # One second is always forgiven: who was revoked within this second is issued the next one (login.py).
+        if begins > now + max(self._leeway, 1):
+            raise TokenInvalid("from the future")
+        if now >= expires_at + self._leeway:
+            raise TokenExpired
 
 
 def _make(key: SigningKey) -> _Key:

@@ -16,6 +16,8 @@ from typing import Literal
 
 from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
 
+from gateway.errors import without_tokens
+
 NO_STATUS = 1005
 """Never on the wire: stands for a close frame without a code (RFC 6455 section 7.4.1)."""
 _RESET = struct.pack("ii", 1, 0)
@@ -50,8 +52,8 @@ def problem(
     """A whole HTTP/1.1 response that ends its connection: problem+json (RFC 9457) with our stable ``code``."""
     phrase = HTTPStatus(status).phrase
     members = {
-        "type": f"/problems/{code}", "title": phrase, "status": status, "detail": detail, "instance": instance,
-        "code": code,
+        "type": f"/problems/{code}", "title": phrase, "status": status, "detail": detail,
+        "instance": without_tokens(instance), "code": code,
     }  # fmt: skip
     body = json.dumps(members).encode()
     lines = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
 from gateway.group import Group
 from gateway.model import (
@@ -30,7 +30,7 @@ class SqlInbox:
     def __init__(self, database: Database, *, inbox_max: int) -> None:
         self._database = database
         self._inbox_max = inbox_max
-        self._appends = Group(self._append, limit=500, weight=2000, measure=lambda request: len(request.drafts))
+        self._appends = Group(self._append, limit=1000, weight=2000, measure=lambda request: len(request.drafts))
         self._acks = Group(self._acknowledge)
         self._openings = Group(self._open, limit=200)
         self._pages = Group(self._read, limit=50)  # rows become objects on the event loop: 5000 at most in one go
@@ -43,6 +43,9 @@ class SqlInbox:
 
     async def append(self, request: Append) -> Appended:
         return await self._appends.submit(request)
+
+    def append_all(self, requests: Sequence[Append]) -> Awaitable[Sequence[Appended | BaseException]]:
+        return self._appends.submit_all(requests)
 
     async def opening(self, user_id: str, *, session: str, now: int) -> Opening:
         return await self._openings.submit(pages.Arrival(user_id, session, now))

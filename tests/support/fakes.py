@@ -101,6 +101,12 @@ class MemoryLog:
     def append(self, request: Append) -> Any:
         return self._append(request)
 
+    def append_all(self, requests: Sequence[Append]) -> Any:
+        return self._append_all(requests)
+
+    async def _append_all(self, requests: Sequence[Append]) -> list[Appended]:
+        return [await self._append(request) for request in requests]
+
     async def _append(self, request: Append) -> Appended:
         outcomes = []
         for draft in request.drafts:

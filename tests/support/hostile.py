@@ -1,4 +1,4 @@
-"""Tokens as an attacker would make them, byte by byte, and what refusing one looks like. No python-jose: it is too kind."""
+"""Tokens as an attacker makes them, byte by byte, and what refusing one looks like. No python-jose: it is too kind."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def by_secret(secret: bytes = SECRET.encode(), bits: int = 256) -> Signer:
     return lambda text: hmac.digest(secret, text, f"sha{bits}")
 
 
+HS256 = by_secret()
+
+
 def by_es256(text: bytes) -> bytes:
     r, s = decode_dss_signature(ELLIPTIC.sign(text, ec.ECDSA(SHA256())))
     return r.to_bytes(32, "big") + s.to_bytes(32, "big")
@@ -65,7 +68,7 @@ def header(**changed: object) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value is not ABSENT}
 
 
-def forge(head: Json, body: Json, by: Signer = by_secret()) -> str:
+def forge(head: Json, body: Json, by: Signer = HS256) -> str:
     """A token of exactly these two JSON texts."""
     texts = [part if isinstance(part, str) else json.dumps(part) for part in (head, body)]
     signed = ".".join(b64(text.encode("utf-8", "surrogatepass")) for text in texts)
@@ -86,7 +89,7 @@ class Victim:
         members = {**claims_of(self.good), "iat": now, "nbf": now, "exp": now + 600, **changed}
         return {name: value for name, value in members.items() if value is not ABSENT}
 
-    def token(self, *, head: Json | None = None, body: Json | None = None, by: Signer = by_secret()) -> str:
+    def token(self, *, head: Json | None = None, body: Json | None = None, by: Signer = HS256) -> str:
         return forge(header() if head is None else head, self.claims() if body is None else body, by)
 
     async def is_refused(self, token: str, *, code: str = "token_invalid") -> None:

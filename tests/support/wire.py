@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,18 @@ async def eventually_async(condition: Callable[[], Any], *, within: float = DEAD
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not within {within} s")
         await asyncio.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(directory: Path, **settings: Any) -> Iterator[Node]:
+    """A gateway that has to end well and may not have failed inside."""
+    node = Node(directory, **settings).start()
+    try:
+        yield node
+        assert node.stop() == 0
+    finally:
+        node.kill()
+    assert "Traceback" not in node.log_text(), node.log_text()[-5000:]
 
 
 class Node:
@@ -233,36 +246,38 @@ class Node:
     def ws_url(self, **query: object) -> str:
         return f"ws://127.0.0.1:{self.port}/ws?" + "&".join(f"{name}={value}" for name, value in query.items())
 
-    async def open(self, token: str, *, headers: dict[str, str] | None = None, **query: object) -> Socket:
+    async def open(self, token: str, *, headers: dict[str, str] | None = None, **query: Any) -> Socket:
         """A socket that has been accepted and has heard ``hello``."""
         socket = Socket(await self.raw(token, headers=headers, **query))
         socket.hello = await socket.next("hello")
         return socket
 
-    async def raw(self, token: str, *, headers: dict[str, str] | None = None, **query: object) -> ClientConnection:
+    async def raw(
+        self,
+        token: str | None,
+        *,
+        headers: dict[str, str] | None = None,
+        options: dict[str, Any] | None = None,
+        **query: object,
+    ) -> ClientConnection:
+        """A socket of which nothing has been read yet. ``options``: more for ``websockets.connect``."""
+        asked: dict[str, object] = {**query} if token is None else {"token": token, **query}
         connection = await connect(
-            self.ws_url(token=token, **query), compression=None, ping_interval=None, additional_headers=headers or {},
+            self.ws_url(**asked), compression=None, ping_interval=None, additional_headers=headers or {},
             proxy=None, open_timeout=DEADLINE,
             max_queue=None,  # it reads all the time: a test that stalls its reader does so with a raw socket
+            **(options or {}),
         )  # fmt: skip
         _opened.append(connection)
         return connection
 
     async def refusal(
-        self, token: str | None, *, headers: dict[str, str] | None = None, **query: object
+        self, token: str | None, *, headers: dict[str, str] | None = None, **query: Any
     ) -> tuple[int, str]:
         """Code and reason of the close that answers an upgrade; fails if any data frame came first."""
-        asked: dict[str, object] = {**query} if token is None else {"token": token, **query}
-        async with connect(
-            self.ws_url(**asked), compression=None, additional_headers=headers or {}, proxy=None,
-            open_timeout=DEADLINE,
-        ) as refused:  # fmt: skip
-            try:
-                frame = await asyncio.wait_for(refused.recv(), DEADLINE)
-            except ConnectionClosed as closed:
-                assert closed.rcvd is not None, "no close frame"
-                return closed.rcvd.code, closed.rcvd.reason
-        raise AssertionError(f"a data frame on a refused socket: {frame!r}")
+        frames, close = await Socket(await self.raw(token, headers=headers, **query)).until_closed()
+        assert frames == [], "data frames on a refused socket"
+        return close
 
 
 class User:
@@ -318,6 +333,11 @@ class Socket:
         await self.send(type="ping", ref="quiet")
         answer = await self.receive()
         assert answer == {"type": "pong", "ref": "quiet"}, answer
+
+    async def text(self, text: str | bytes) -> dict[str, Any]:
+        """Send it as it is; the next frame."""
+        await self.connection.send(text)
+        return await self.receive()
 
     async def until_closed(self, *, within: float = DEADLINE) -> tuple[list[dict[str, Any]], tuple[int, str]]:
         """Every frame that still came, and how the gateway closed."""

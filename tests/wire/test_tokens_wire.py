@@ -1,4 +1,4 @@
-"""TOK-01 … TOK-12: forged, confused and incomplete tokens, each on REST and on /ws. What shapes and keys do: the next."""
+"""TOK-01 … TOK-12: forged, confused, incomplete tokens, each on REST and on /ws. Not their spelling, not the keys."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_TOK_01_a_token_without_a_signature_is_refused(victim: Victim, alg
 
 def public_forms(node: Node, kid: str) -> list[bytes]:
     """The public key in every spelling that somebody could take for a secret."""
-    key = {"ec": ELLIPTIC, "rsa": RSA}[kid].public_key()
+    key = ELLIPTIC.public_key() if kid == "ec" else RSA.public_key()
     (jwk,) = [one for one in node.request("GET", "/.well-known/jwks.json").json()["keys"] if one["kid"] == kid]
     text = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     forms = [text, text.strip(), key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)]
