@@ -73,7 +73,7 @@ endef
 define link
 	@$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "gateway-checkout.pth").write_text("$(CURDIR)\n")'
 	@printf '%s\n' '#!/bin/sh' "'''exec' \"\$$(dirname \"\$$0\")/python\" \"\$$0\" \"\$$@\"" "' '''" \
-	  'import sys' 'from gateway.cli import main' 'sys.argv[0] = "gateway"' 'sys.exit(main())' > $(VENV)/bin/gateway
+	  'import sys' 'from gateway.cli import main' 'sys.exit(main())' > $(VENV)/bin/gateway
 	@chmod 755 $(VENV)/bin/gateway
 endef
 

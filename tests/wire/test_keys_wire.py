@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from forks import Forks
 from hostile import ELLIPTIC, SIGNING_KEYS, Victim, b64, by_secret, forge, header, pem, refused_over_http
-from wire import ADMIN_PASSWORD, ROOT, SECRET, Node, claims_of, eventually
+from wire import ADMIN_PASSWORD, ROOT, SECRET, Node, claims_of, eventually, running
 
 OLD_SECRET = "5b0d5c1f8f4a4be0a7d0c7a2f1b6e93d8c44a1e7726b3f59"
 OLD = {"kid": "old", "alg": "HS256", "key": OLD_SECRET}
@@ -21,10 +21,8 @@ NEW = {"kid": "test", "alg": "HS256", "key": SECRET}
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("node"), signing_keys=SIGNING_KEYS).start()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log_text(), node.log_text()[-5000:]
+    with running(tmp_path_factory.mktemp("node"), signing_keys=SIGNING_KEYS) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +33,10 @@ def victim(node: Node) -> Victim:
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """Another deployment, which has one of our keys by accident."""
-    node = Node(
+    with running(
         tmp_path_factory.mktemp("elsewhere"), signing_keys=json.dumps([NEW]), issuer="elsewhere", audience="elsewhere"
-    ).start()
-    yield node
-    assert node.stop() == 0
+    ) as node:
+        yield node
 
 
 # -- at the start -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rawpeer import TEXT, Raw, frame, head
-from wire import HS256_KEYS, Node, Socket, User, claims_of, eventually, eventually_async, forged, running
+from wire import HS256_KEYS, Node, Socket, claims_of, eventually_async, forged, running
 
 HEARTBEAT = 2
 
@@ -20,6 +20,24 @@ HEARTBEAT = 2
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     with running(tmp_path_factory.mktemp("node"), signing_keys=HS256_KEYS, heartbeat=HEARTBEAT) as node:
         yield node
+
+
+Dial = Callable[[Node, str], Raw]
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Opens a socket that does nothing by itself: it answers no ping and no close."""
+    raws: list[Raw] = []
+
+    def open_raw(node: Node, token: str) -> Raw:
+        raws.append(Raw(node.port).send(head(f"/ws?token={token}")))
+        assert raws[-1].response()[0] == 101
+        return raws[-1]
+
+    yield open_raw
+    for raw in raws:
+        raw.shut()
 
 
 def at(seconds: int) -> str:
@@ -55,7 +73,7 @@ async def test_a_notification_says_everything_its_sender_said(node: Node, shop: 
     user = node.user()
     token = user.token()
     device = await node.open(token)
-    said = {
+    said: dict[str, Any] = {
         "title": "Order shipped – 📦", "body": 'Arrives "Friday"\n', "data": {"order": 1234, "deep": [{"a": None}]},
         "category": "orders", "priority": "high",
     }  # fmt: skip
@@ -254,13 +272,12 @@ async def test_a_message_of_16_kib_is_taken_and_one_beyond_ends_the_socket(node:
         (frame(TEXT, b"{}", rsv=4), (1002, "protocol_error")),
     ],
 )
-def test_a_frame_that_breaks_the_protocol_ends_the_socket(node: Node, sent: bytes, close: tuple[int, str]) -> None:
-    raw = Raw(node.port).send(head(f"/ws?token={node.user().token()}"))
-    assert raw.response()[0] == 101
+def test_a_frame_that_breaks_the_protocol_ends_the_socket(
+    node: Node, dial: Dial, sent: bytes, close: tuple[int, str]
+) -> None:
+    raw = dial(node, node.user().token())
     assert json.loads(raw.text())["type"] == "hello"
-    raw.send(sent)
-    assert raw.closed() == close
-    raw.shut()
+    assert raw.send(sent).closed() == close
 
 
 async def test_a_hundred_frames_at_once_are_taken_and_a_flood_is_rate_limited(node: Node) -> None:
@@ -353,19 +370,17 @@ async def test_a_revoked_jti_ends_the_sockets_that_are_on_it_now(node: Node) -> 
 # -- heartbeats ------------------------------------------------------------------------------------------------------
 
 
-async def test_WSF_16_who_never_answers_a_ping_is_dropped_and_who_does_stays(node: Node) -> None:
+async def test_WSF_16_who_never_answers_a_ping_is_dropped_and_who_does_stays(node: Node, dial: Dial) -> None:
     user = node.user()
     token = user.token()
     healthy = await node.open(token)
-    silent = Raw(node.port).send(head(f"/ws?token={token}"))
-    assert silent.response()[0] == 101
+    silent = dial(node, token)
     opened = time.monotonic()
     await eventually_async(lambda: len(node.connections(user)) == 1, within=20, what="the silent one is dropped")
     after = time.monotonic() - opened
     assert 10 <= after <= HEARTBEAT + 10 + 1 + 1, after  # and a second for the poll on a busy machine
     silent.sock.settimeout(5)
     assert await asyncio.to_thread(ended, silent), "at the transport, too"
-    silent.shut()
     await healthy.quiet()
 
 
@@ -391,15 +406,14 @@ async def test_a_client_that_leaves_is_forgotten_at_once(node: Node, shop: str) 
 
 
 async def test_WSF_13_a_drain_tells_every_client_when_to_come_back_and_ends_with_1012(
-    start: Callable[..., Node],
+    start: Callable[..., Node], dial: Dial
 ) -> None:
     node = start()
     tokens = [node.user().token() for _ in range(2)]
     devices = [await node.open(token) for token in tokens for _ in range(12)]
     # These two never answer a close: they hold the drain up, so that there is a moment in which to be refused.
-    stubborn = [Raw(node.port).send(head(f"/ws?token={token}")) for token in tokens]
-    for raw in stubborn:
-        assert raw.response()[0] == 101
+    for token in tokens:
+        dial(node, token)
     stopping = asyncio.create_task(asyncio.to_thread(node.stop))
     first = await devices[0].next("reconnect")
     assert await node.refusal(tokens[0]) == (1012, "draining")
@@ -412,8 +426,6 @@ async def test_WSF_13_a_drain_tells_every_client_when_to_come_back_and_ends_with
     for device in devices:
         assert await device.until_closed() == ([], (1012, "draining"))
     assert await stopping == 0
-    for raw in stubborn:
-        raw.shut()
 
 
 async def test_what_was_not_acknowledged_before_a_drain_is_sent_after_it(start: Callable[..., Node]) -> None:

@@ -14,15 +14,13 @@ from urllib.parse import quote
 import pytest
 from hostile import Victim, forge, header, refused_over_http
 from rawpeer import Raw
-from wire import HS256_KEYS, Node
+from wire import HS256_KEYS, Node, running
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("node"), signing_keys=HS256_KEYS).start()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log_text(), node.log_text()[-5000:]
+    with running(tmp_path_factory.mktemp("node"), signing_keys=HS256_KEYS) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from hostile import (
     refused_over_http,
     unsigned,
 )
-from wire import Node, Socket
+from wire import Node, Socket, running
 
 LEEWAY = 5
 MAX_TTL = 900
@@ -32,10 +32,8 @@ MAX_TTL = 900
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    node = Node(tmp_path_factory.mktemp("node"), signing_keys=SIGNING_KEYS).start()
-    yield node
-    assert node.stop() == 0
-    assert "Traceback" not in node.log_text(), node.log_text()[-5000:]
+    with running(tmp_path_factory.mktemp("node"), signing_keys=SIGNING_KEYS) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
