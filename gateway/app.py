@@ -39,7 +39,7 @@ class GatewayApp(FastAPI):
 
         if scope["type"] == "http" and (fast := self.fast.get((scope["method"], scope["path"]))) is not None:
             await fast(scope, receive, send)
-        elif scope["type"] == "websocket" and scope["path"] == "/ws":
+        elif scope["type"] == "websocket":
             await scope["state"]["sockets"](scope, receive, send)
         else:
             await super().__call__(scope, receive, said if scope["type"] == "lifespan" else send)

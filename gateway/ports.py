@@ -153,7 +153,8 @@ class Users(Protocol):
         self, id: str, *, role: Role | None, disabled: bool | None, by: Actor, now: int, until: int
     ) -> tuple[User, tuple[Ban, ...]]:
         """Disabling ends the sessions (``user_disabled``), in the same transaction. So does a changed role
-        (``token_revoked``): no token keeps a scope its user has lost. Raises NotFound("user")."""
+        (``token_revoked``): no token keeps a scope its user has lost. Raises NotFound("user"), and
+        Conflict("last_admin") if no admin who is not disabled would be left."""
 
     async def set_password(
         self, id: str, *, password_hash: str, keep_session: str | None, by: Actor, now: int, until: int
@@ -161,7 +162,8 @@ class Users(Protocol):
         """Every session but ``keep_session`` ends in the same transaction. Raises NotFound("user")."""
 
     async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
-        """Sessions and inbox go; the id is never given again, the username is free. Raises NotFound("user")."""
+        """Sessions and inbox go; the id is never given again, the username is free. Raises NotFound("user"),
+        Conflict("last_admin")."""
 
     async def count(self) -> int: ...
 

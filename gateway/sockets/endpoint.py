@@ -7,6 +7,7 @@ and this coroutine returns, so nothing of the request is kept. Any other server 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Callable
 from urllib.parse import parse_qsl
@@ -25,13 +26,14 @@ from gateway.closing import (
     Close,
 )
 from gateway.connection import Connection
-from gateway.errors import CredentialsConflict, GatewayError, InsufficientScope, TokenMissing
+from gateway.errors import CredentialsConflict, GatewayError, InsufficientScope, TokenMissing, without_tokens
 from gateway.frames import MAX_SEQ
 from gateway.model import INBOX, Principal
 from gateway.sockets.queued import QueuedTransport
 from gateway.ties import Ties
 
 EXTENSION = "gateway.connection"
+PATH = "/ws"
 SUBPROTOCOL = "notify.v1"
 
 log = logging.getLogger("gateway.sockets")
@@ -63,11 +65,15 @@ class SocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        if scope["path"] != PATH:
+            await _deny(scope, send, 404, "not_found", "There is nothing at this path.")
+            return
         headers = _headers(scope)
         if not self._origin_allowed(headers, scope):
             self._ties.metrics.refused("origin")
             log.warning("socket refused: Origin %.200r is not in GATEWAY_ALLOWED_ORIGINS", headers.get("origin"))
-            await _forbid(send)
+            # A page of another origin learns nothing: a close code could be read from there.
+            await _deny(scope, send, 403, "origin_refused", "Pages of this origin may not open a socket here.")
             return
         address = scope["client"][0] if scope.get("client") else None
         try:
@@ -88,7 +94,12 @@ class SocketEndpoint:
         offered = scope.get("subprotocols") or []
         if connection.closed_as is None:
             chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
-            await send({"type": "websocket.accept", "subprotocol": chosen})
+            try:
+                await send({"type": "websocket.accept", "subprotocol": chosen})
+            except BaseException:  # the peer left meanwhile, or this was cancelled: nobody else would detach it
+                if queued is not None:
+                    connection.lost(PEER_GONE)
+                raise
         elif queued is not None:
             await self._refuse(send, connection.closed_as, address)
             return
@@ -139,10 +150,14 @@ class SocketEndpoint:
         try:
             await asyncio.wait((pump, reader), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            connection.lost(connection.closed_as or PEER_GONE)  # first: whoever cancels this may do so again below
             for task in (pump, reader):
                 task.cancel()
-            await asyncio.gather(pump, reader, return_exceptions=True)
-            connection.lost(connection.closed_as or PEER_GONE)
+            # Not gather: it would make this cancellation look like one of theirs, and anyio tells its own by the text.
+            await asyncio.wait((pump, reader))
+            for task in (pump, reader):
+                if not task.cancelled():
+                    task.exception()  # of a server whose peer has left: there is nobody to tell
 
     async def _read(self, connection: Connection, queued: QueuedTransport, receive: Receive) -> None:
         while True:
@@ -212,9 +227,16 @@ def _after(query: dict[str, list[str]]) -> tuple[int, str] | None:
     return seq, epoch[0]
 
 
-async def _forbid(send: Send) -> None:
-    """HTTP 403 in every mode: a page of another origin learns nothing (ASGI WebSocket Denial Response)."""
-    body = b'{"type":"/problems/origin_refused","title":"Forbidden","status":403,"code":"origin_refused"}'
-    headers = [(b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
+async def _deny(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
+    """An HTTP answer in every mode (ASGI WebSocket Denial Response): a problem, as the HTTP interface has them."""
+    problem = {
+        "type": f"/problems/{code}", "title": code.replace("_", " ").capitalize(), "status": status, "detail": detail,
+        "code": code, "instance": without_tokens(scope["path"]),
+    }  # fmt: skip
+    body = json.dumps(problem).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
+    ]  # fmt: skip
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

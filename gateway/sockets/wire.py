@@ -61,6 +61,8 @@ def problem(
         "content-type: application/problem+json",
         f"content-length: {len(body)}",
         "cache-control: no-store",
+        "x-content-type-options: nosniff",
+        "referrer-policy: no-referrer",
         "connection: close",
         *[f"{name}: {value}" for name, value in headers],
     ]

@@ -101,6 +101,8 @@ class SqlUsers:
             )
             if after == before:
                 return before, ()
+            if after.role != "admin" or after.disabled:
+                _not_the_last_admin(connection, before)
             connection.execute(update(users).where(users.c.id == id).values(role=after.role, disabled=after.disabled))
             bans: tuple[Ban, ...] = ()
             if after.disabled and not before.disabled:
@@ -127,7 +129,9 @@ class SqlUsers:
 
     async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
-            username = _user(connection, id).username
+            user = _user(connection, id)
+            _not_the_last_admin(connection, user)
+            username = user.username
             bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
             ids = connection.execute(select(inbox.c.id).where(inbox.c.user_id == id)).scalars().all()
             leaving.leave(connection, ids, way="trimmed", now=now)
@@ -156,3 +160,12 @@ def _user(connection: Connection, id: str) -> User:
     if row is None:
         raise NotFound("user")
     return user_of(row)
+
+
+def _not_the_last_admin(connection: Connection, user: User) -> None:
+    """In the transaction that takes an admin away: two who demote each other at once must not both succeed."""
+    if user.role != "admin" or user.disabled:
+        return
+    others = _LIVING.where(users.c.role == "admin", users.c.disabled.is_(False), users.c.id != user.id).limit(1)
+    if connection.execute(others).first() is None:
+        raise Conflict("last_admin", "This is the last admin: make another one first.")

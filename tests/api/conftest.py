@@ -220,12 +220,13 @@ class FakeUsers:
         return self.rows[id]
 
     async def update(self, id: str, *, role: Any, disabled: bool | None, **more: object) -> tuple[User, tuple[()]]:
-        user = self.rows[id]
+        user = await self.get(id)
         off = user.disabled if disabled is None else disabled
         self.rows[id] = User(id, user.username, role or user.role, off, NOW)
         return self.rows[id], ()
 
     async def delete(self, id: str, **more: object) -> tuple[()]:
+        await self.get(id)
         del self.rows[id]
         return ()
 

@@ -62,14 +62,6 @@ async def test_a_taken_name_is_409(admin: Any) -> None:
     assert (answer.status_code, answer.json()["code"]) == (409, "username_taken")
 
 
-@pytest.mark.parametrize("change", [{"disabled": True}, {"role": "user"}])
-async def test_the_last_admin_stays_one(admin: Any, services: SimpleNamespace, change: Any) -> None:
-    for answer in (await admin("PATCH", "/users/root", change), await admin("DELETE", "/users/root")):
-        assert (answer.status_code, answer.json()["code"]) == (409, "last_admin")
-    await admin("POST", "/users", NEW | {"role": "admin"})
-    assert (await admin("PATCH", "/users/root", change)).status_code == 200
-
-
 async def test_a_change_names_what_it_changes(admin: Any) -> None:
     assert (await admin("PATCH", "/users/ada", {"disabled": True})).json()["disabled"] is True
     assert (await admin("PATCH", "/users/ada", {"role": "admin"})).json()["disabled"] is True

@@ -96,6 +96,24 @@ async def test_users_are_listed_by_id_and_found_by_part_of_id_or_name(world: Wor
     assert await find("r_") == (["d"], None)
 
 
+async def test_the_last_admin_who_is_not_disabled_stays_one(world: World) -> None:
+    users = world.store.users
+    for name in ("root", "rita"):
+        await users.create(id=name, username=name, role="admin", password_hash="h", by=world.by, now=world.now)
+    taking_each_other = [
+        users.update(name, role="user", disabled=None, by=world.by, now=world.now, until=world.until)
+        for name in ("root", "rita")
+    ]
+    outcomes = await asyncio.gather(*taking_each_other, return_exceptions=True)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, Conflict)]
+    assert [refusal.code for refusal in refused] == ["last_admin"]
+    [left] = [name for name in ("root", "rita") if (await users.get(name)).role == "admin"]
+    with pytest.raises(Conflict):
+        await users.update(left, role=None, disabled=True, by=world.by, now=world.now, until=world.until)
+    with pytest.raises(Conflict):
+        await users.delete(left, by=world.by, now=world.now, until=world.until)
+
+
 async def test_disabling_ends_the_sessions_and_keeps_new_ones_out(world: World) -> None:
     await world.user("ann")
     one, two = await world.session(), await world.session()

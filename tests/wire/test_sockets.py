@@ -378,7 +378,7 @@ async def test_WSF_16_who_never_answers_a_ping_is_dropped_and_who_does_stays(nod
     opened = time.monotonic()
     await eventually_async(lambda: len(node.connections(user)) == 1, within=20, what="the silent one is dropped")
     after = time.monotonic() - opened
-    assert 10 <= after <= HEARTBEAT + 10 + 1 + 1, after  # and a second for the poll on a busy machine
+    assert 9.5 <= after <= HEARTBEAT + 10 + 1 + 1, after  # and a second for a busy machine
     silent.sock.settimeout(5)
     assert await asyncio.to_thread(ended, silent), "at the transport, too"
     await healthy.quiet()
