@@ -14,14 +14,18 @@ class Bucket:
         self._level, self._at = float(burst), at
 
     def take(self, amount: float, *, rate: float, burst: float, at: float) -> float:
-        """0 if ``amount`` was there and is taken, else the seconds until it would be (nothing is taken)."""
+        """0 if ``amount`` was there and is taken, else the seconds until it would be (nothing is taken).
+
+        More than ``burst`` at once is given when the bucket is full; what is taken beyond it has to flow in first.
+        """
         level = min(burst, self._level + max(0.0, at - self._at) * rate)
-        self._at = at
-        if level >= amount:
+        self._at = max(self._at, at)
+        needed = min(amount, burst)
+        if level >= needed:
             self._level = level - amount
             return 0.0
         self._level = level
-        return (amount - level) / rate
+        return (needed - level) / rate
 
 
 class Buckets:

@@ -72,10 +72,9 @@ class Publisher:
         """
         if self._rates is None:
             return
-        rate = int(self._rates.rate)
-        wait = self._rates.take(sender, min(amount, rate), at=self._monotonic())
+        wait = self._rates.take(sender, amount, at=self._monotonic())
         if wait:
-            raise Limited("push", retry_after=wait, quota=rate, window=1)
+            raise Limited("push", retry_after=wait, quota=int(self._rates.rate), window=1)
 
     async def push_all(self, sender: str, pushes: Sequence[Push]) -> list[Appended | GatewayError]:
         """Store each push, atomically for itself, in order. One result each: what was stored, or why not.

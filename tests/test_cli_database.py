@@ -22,6 +22,7 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GATEWAY_DATABASE_URL", f"sqlite+aiosqlite:///{tmp_path}/gateway.db")
     for module in ("gateway.cli", "gateway.commands.output"):  # logging belongs to the process, which is pytest here
         monkeypatch.setattr(f"{module}.configure", lambda **given: None)
+    gateway("migrate")
 
 
 def gateway(*args: str, input: str | None = None, exit_code: int = 0, **env: str) -> Result:
@@ -43,6 +44,13 @@ def verdict(token: str) -> str:
     answer: dict[str, str] = json.loads(result.stdout)
     assert result.exit_code == (0 if answer["verdict"] == "valid" else 1)
     return answer["verdict"]
+
+
+def test_a_tool_in_the_wrong_directory_says_so_and_makes_no_database(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "gateway.db"
+    result = gateway("user", "list", exit_code=1, GATEWAY_DATABASE_URL=f"sqlite+aiosqlite:///{elsewhere}")
+    assert f"there is no database at {elsewhere}" in result.stderr
+    assert not elsewhere.parent.exists()
 
 
 def test_a_user_is_created_listed_disabled_enabled_and_deleted() -> None:
@@ -196,6 +204,7 @@ def test_a_new_epoch_ends_every_token() -> None:
 
 
 def test_migrate_says_where_the_database_is_and_that_once_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "gateway.db").unlink()
     first = gateway("migrate").stdout
     assert first.startswith(f"{tmp_path}/gateway.db is now at revision")
     assert " already at revision" in gateway("migrate").stdout

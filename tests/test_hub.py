@@ -100,6 +100,15 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert bucket.take(3, rate=2, burst=3, at=100) == 0  # it never holds more than its burst
     assert bucket.take(1, rate=2, burst=3, at=100) == 0.5
     assert bucket.take(1, rate=2, burst=3, at=99) == 0.5  # a clock that steps back fills nothing
+    assert bucket.take(1, rate=2, burst=3, at=100.5) == 0
+
+
+def test_more_than_the_burst_is_given_once_and_paid_for() -> None:
+    bucket = Bucket(burst=3, at=0)
+    assert bucket.take(13, rate=2, burst=3, at=0) == 0  # ten more than there were
+    assert bucket.take(1, rate=2, burst=3, at=0) == 5.5
+    assert bucket.take(1, rate=2, burst=3, at=5) == 0.5
+    assert bucket.take(1, rate=2, burst=3, at=5.5) == 0
 
 
 def test_buckets_are_one_a_key_and_the_oldest_is_forgotten() -> None:

@@ -115,7 +115,12 @@ async def test_a_sender_pays_for_each_notification_and_is_told_when_to_come_back
     clock.now += 0.5
     publisher.admit("c~x", 5)
     clock.now += 1
-    publisher.admit("c~x", 1000)  # larger than the bucket: admitted when it is full
+    publisher.admit("c~x", 1000)  # larger than the bucket: admitted when it is full, and paid for
+    clock.now += 99
+    with pytest.raises(Limited):
+        publisher.admit("c~x", 1)
+    clock.now += 1
+    publisher.admit("c~x", 1)
 
 
 async def test_the_fast_lane_stores_nothing() -> None:

@@ -99,7 +99,8 @@ async def logout(request: Request, principal: SignedIn) -> None:
     session = principal.claims.session
     target = Target(session=session) if session is not None else Target(token_id=principal.claims.token_id)
     with contextlib.suppress(NotFound):  # over already: that is what was asked for
-        await services_of(request).revoker.revoke(target, reason="logout", by=actor(request, principal))
+        # Without a reason: what one ends of one's own is not among the revocations administrators look at.
+        await services_of(request).revoker.revoke(target, reason=None, by=actor(request, principal))
 
 
 @router.get("/auth/me", summary="Who am I", response_model_exclude_none=True)
@@ -139,7 +140,7 @@ async def end_session(request: Request, principal: Reader, sid: str) -> None:
     session = await services.sessions.get(known(sid, "session"))
     if session.ended_at is not None or not (session.user_id == principal.subject or principal.has(ADMIN)):
         raise NotFound("session")  # whether it exists is nobody else's business
-    await services.revoker.revoke(Target(session=sid), reason="ended by hand", by=actor(request, principal))
+    await services.revoker.revoke(Target(session=sid), reason=None, by=actor(request, principal))
 
 
 @router.put("/auth/password", summary="Change my password", status_code=204, response_class=Response)

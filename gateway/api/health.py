@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.deps import Administrator, services_of
-from gateway.api.problems import respond
+from gateway.api.problems import Refusal, respond
 from gateway.api.routes import StrictRoute
 from gateway.api.schemas import Answer
 
@@ -32,6 +32,13 @@ class Ready(Answer):
 async def healthz() -> Alive:
     """Answered from memory: it says nothing about the database."""
     return Alive()
+
+
+@router.get("/ws", include_in_schema=False, response_model=None)
+async def not_an_upgrade() -> Response:
+    """Somebody tries the socket with a browser's address line or curl: say what it wants (RFC 9110, 15.5.22)."""
+    upgrade = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    raise Refusal(426, "upgrade_required", "This is a WebSocket: connect with a WebSocket client.", headers=upgrade)
 
 
 @router.head("/readyz", include_in_schema=False, response_model=None)

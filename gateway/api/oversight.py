@@ -63,7 +63,7 @@ def _target(body: NewRevocation, *, now: int) -> Target:
     )
 
 
-@router.get("/revocations", summary="Revocations in force", response_model_exclude_none=True)
+@router.get("/revocations", summary="Revocations in force")
 async def revocations(
     request: Request, principal: Administrator, limit: Limit = 50, cursor: Cursor = None
 ) -> RevocationList:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, TypeVar, cast
 
@@ -233,7 +232,7 @@ def client_add(name: Annotated[str, typer.Argument(help="For people.")], as_json
 
     async def work(services: Services) -> Client:
         return await services.clients.create(
-            client_id=f"c~{secrets.token_hex(8)}",
+            client_id=f"c~{new_id()}",
             name=name,
             scopes=CLIENT_SCOPES,
             secret_hash=hashed,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -48,9 +47,7 @@ def command_name() -> str:
     """How this command was called, so that what is printed can be pasted."""
     called = sys.argv[0]
     if Path(called).name == "gateway":
-        # A checkout's command is on nobody's PATH, and its script forgets how it was called: it lies beside the Python.
-        beside = Path(sys.executable).with_name("gateway")
-        return shlex.quote(str(beside) if shutil.which(called) is None and beside.is_file() else called)
+        return shlex.quote(called)
     return f"{shlex.quote(sys.executable)} -m gateway"
 
 

@@ -57,7 +57,7 @@ class Database:
         self._under_way: set[asyncio.Task[Any]] = set()
         self._file: tuple[int, int] | None = None
         self._wal_tried = 0
-        self._failing = False
+        self._failing: set[str] = set()
 
     def _writer_pragmas(self) -> Mapping[str, str | int]:
         return {
@@ -127,51 +127,52 @@ class Database:
             writer = self._writer
             if writer is None:
                 raise StoreUnavailable
-            self._still_there()
+            self._still_there("written")
             try:
                 async with writer.begin():
                     result = await writer.run_sync(work)
             except _CALLERS_FAULT:
                 raise
             except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
-                raise self._unavailable(error) from error
-            self._answers()
+                raise self._unavailable("written", error) from error
+            self._answers("written")
             await self._keep_wal_small(writer)
             return result
 
     async def _read(self, work: Work[T]) -> T:
         if self._writer is None:
             raise StoreUnavailable
-        self._still_there()
+        self._still_there("read")
         try:
             async with self._readers.connect() as connection:
                 result = await connection.run_sync(work)
         except _CALLERS_FAULT:
             raise
         except (DatabaseError, DBAPIError, InvalidRequestError, PoolTimeout, StoreError) as error:
-            raise self._unavailable(error) from error
-        self._answers()
+            raise self._unavailable("read", error) from error
+        self._answers("read")
         return result
 
-    def _still_there(self) -> None:
+    def _still_there(self, to_be: str) -> None:
         # SQLite goes on happily in a file that was deleted or replaced: what it commits there is found by nobody.
         try:
             stat = os.stat(self.path)
         except OSError as error:
-            raise self._unavailable(error) from None
+            raise self._unavailable(to_be, error) from None
         if (stat.st_dev, stat.st_ino) != self._file:
-            raise self._unavailable(StoreError("another file lies at the path of the database"))
+            raise self._unavailable(to_be, StoreError("another file lies at the path of the database"))
 
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
-        if not self._failing:
-            self._failing = True
-            log.error("the database cannot be used: %s", _text(error))
+    def _unavailable(self, to_be: str, error: Exception) -> StoreUnavailable:
+        # Reading and writing apart: on a full disk the one works, and every request would say that all is well again.
+        if to_be not in self._failing:
+            self._failing.add(to_be)
+            log.error("the database cannot be %s: %s", to_be, _text(error))
         return StoreUnavailable()
 
-    def _answers(self) -> None:
-        if self._failing:
-            self._failing = False
-            log.info("the database can be used again")
+    def _answers(self, to_be: str) -> None:
+        if to_be in self._failing:
+            self._failing.remove(to_be)
+            log.info("the database can be %s again", to_be)
 
     async def _keep_wal_small(self, writer: AsyncConnection) -> None:
         try:

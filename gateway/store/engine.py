@@ -12,6 +12,7 @@ from gateway.store import migrate
 from gateway.store.audit import SqlAudit
 from gateway.store.clients import SqlClients
 from gateway.store.database import Database, Durability
+from gateway.store.errors import StoreError
 from gateway.store.inbox import SqlInbox
 from gateway.store.keys import SqlKeys
 from gateway.store.lock import check_sound, locked, path_of, prepare
@@ -48,6 +49,9 @@ async def open_store(
     """
     path = path_of(url)
     with ExitStack() as stack:
+        # In the wrong directory a tool would answer from an empty database of its own making.
+        if tool and not path.exists():
+            raise StoreError(f"there is no database at {path}: gateway serve or gateway migrate makes one")
         if not tool:
             stack.enter_context(locked(path))
         prepare(path)

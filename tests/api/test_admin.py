@@ -35,6 +35,17 @@ async def test_a_created_user_has_the_given_id_or_a_fresh_one(admin: Any) -> Non
     assert (len(other.json()["id"]), other.json()["role"]) == (32, "admin")
 
 
+async def test_a_user_is_seen_as_the_store_has_it(admin: Any) -> None:
+    answer = await admin("GET", "/users/ada")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"id": "ada", "username": "ada", "role": "user", "disabled": False, "created_at": "2027-01-15T08:00:00.000Z"},
+    )
+    for unknown in ("ghost", "a b", "x" * 65, "%00"):
+        answer = await admin("GET", f"/users/{unknown}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_user")
+
+
 @pytest.mark.parametrize(
     ("more", "pointer"),
     [

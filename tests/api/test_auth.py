@@ -158,7 +158,7 @@ async def test_logout_ends_the_session_or_a_clients_token(
 ) -> None:
     answer = await http.post("/auth/logout", headers=as_(who))
     assert (answer.status_code, answer.content) == (204, b"")
-    assert [one for one, _, _ in services.revoker.revoked] == [target]
+    assert [(one, reason) for one, reason, _ in services.revoker.revoked] == [(target, None)]
 
 
 async def test_me_is_what_the_store_says_of_the_user_now(http: httpx2.AsyncClient, as_: Any) -> None:

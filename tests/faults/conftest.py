@@ -41,8 +41,7 @@ def launch(forks: Forks, tmp_path: Path) -> Iterator[Callable[..., FastNode]]:
 
     yield begin
     for node in nodes:
-        if node.process is not None and node.process.poll() is None:
-            node.kill()
+        node.end()
 
 
 @pytest.fixture

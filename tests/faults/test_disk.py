@@ -205,6 +205,8 @@ async def fill_and_recover(node: FastNode, row: Row, *, full: Callable[[], objec
         at = page["next"]
     row.received, row.lost = len(seen), len(set(answered) - set(seen))
     assert seen == answered, "what was refused left something behind"
+    assert 1 <= len(node.complaints()) <= 2 < row.attempted - row.ok - 1, "it is not said with every request"
+    assert "the database can be written again" in node.log_text()
     examine(node.database)
     assert node.stop() == 0
     examine(node.database)
@@ -305,7 +307,10 @@ async def test_S3_a_database_that_disappears_is_503_and_red_and_works_again_when
     await socket.quiet()
     shutil.copy(away, node.database)
     row.faults += 1
-    node.push(shop, user_id=user.id, expect=503)  # a file, but not the one that is open: nobody would find it there
+    copied = time.monotonic()
+    while time.monotonic() - copied < 1.5:  # a file, but not the one that is open: what is written there nobody finds
+        node.push(shop, user_id=user.id, expect=503)
+        await asyncio.sleep(0.1)
     away.replace(node.database)
     eventually(lambda: node.request("GET", "/readyz").status_code == 200, what="green again")
     back = node.push(shop, user_id=user.id)["id"]

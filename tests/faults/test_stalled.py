@@ -17,30 +17,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from faulty import FastNode, Row
+from faulty import FastNode, Row, flood
 from rawpeer import PING, TEXT, Raw
 from wire import Socket, eventually, eventually_async
 
-BODY = "x" * 3900
 FLOOD = 4000
 """Notifications of one user while its readers stand still: 16 MB, of which hardly any may be held for them."""
 STALLED = 8
 MEMORY = 10 << 20
 """Bytes the process may grow by meanwhile: less than the flood once, and a seventh of what one buffer each would be."""
-
-
-def flood(node: FastNode, token: str, user: str, count: int) -> float:
-    """Push ``count`` notifications to one user; the longest time one request took."""
-    slowest = 0.0
-    for start in range(0, count, 200):
-        items = [{"user_id": user, "title": str(at), "body": BODY} for at in range(start, min(count, start + 200))]
-        began = time.monotonic()
-        reply = node.request(
-            "POST", "/notifications/batch", token=token, json={"notifications": items}, expect=200
-        ).json()
-        slowest = max(slowest, time.monotonic() - began)
-        assert all(result["status"] == 201 for result in reply["results"])
-    return slowest
 
 
 async def drink(socket: Socket, count: int) -> int:
@@ -228,5 +213,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Any:
     place: Path = tmp_path_factory.mktemp("shared")
     node = FastNode(place, forks, log_level="info").start()
     yield node
-    assert node.stop() == 0
-    assert node.complaints() == []
+    try:
+        assert node.stop() == 0
+        assert node.complaints() == []
+    finally:
+        node.end()

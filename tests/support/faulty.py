@@ -8,6 +8,7 @@ import random
 import socket
 import sqlite3
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,8 @@ from forks import Forks
 from rawpeer import Raw, head
 from wire import Node
 
+BODY = "x" * 3900
+
 
 class FastNode(Node):
     """A Node whose process is forked from one that has imported everything already."""
@@ -23,6 +26,7 @@ class FastNode(Node):
     def __init__(self, directory: Path, forks: Forks, **settings: Any) -> None:
         super().__init__(directory, **settings)
         self._forks = forks
+        self._peers: list[Raw] = []
 
     def start(self, *, wait: bool = True) -> FastNode:
         child = self._forks.start("serve", environment=self.environment, out=self.log)
@@ -50,10 +54,18 @@ class FastNode(Node):
     def upgrade(self, token: str, *, receive_buffer: int | None = None) -> Raw:
         """A raw peer that has been accepted on ``/ws`` and has read nothing after the 101."""
         raw = Raw(self.port, receive_buffer=receive_buffer)
+        self._peers.append(raw)
         raw.send(head(f"/ws?token={token}"))
         status, _ = raw.response()
         assert status == 101, status
         return raw
+
+    def end(self) -> None:
+        """Kill what still runs and let go of every peer, however the test has ended."""
+        for raw in self._peers:
+            raw.shut()
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
 
     def everybody(self) -> list[dict[str, Any]]:
         """Every open connection, as an admin sees it."""
@@ -94,6 +106,20 @@ class Row:
         assert self.ok > 0, f"vacuous: nothing was acknowledged: {self}"
         assert self.faults > 0, f"vacuous: nothing was broken: {self}"
         assert self.lost == 0, f"lost: {self}"
+
+
+def flood(node: Node, token: str, user: str, count: int) -> float:
+    """Push ``count`` notifications of 4 KB to one user; the longest time one request took, in seconds."""
+    slowest = 0.0
+    for start in range(0, count, 200):
+        items = [{"user_id": user, "title": str(at), "body": BODY} for at in range(start, min(count, start + 200))]
+        began = time.monotonic()
+        reply = node.request(
+            "POST", "/notifications/batch", token=token, json={"notifications": items}, expect=200
+        ).json()
+        slowest = max(slowest, time.monotonic() - began)
+        assert all(result["status"] == 201 for result in reply["results"]), reply["results"][-1]
+    return slowest
 
 
 def examine(database: Path) -> None:

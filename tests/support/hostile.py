@@ -1,4 +1,4 @@
-"""Tokens as an attacker makes them, byte by byte, and what refusing one looks like. No python-jose: it is too kind."""
+"""Tokens as an attacker makes them, byte by byte, and what a refusal looks like. No python-jose: it is too kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from wire import SECRET, Node, User, claims_of
+from wire import ROOT, SECRET, Node, User, claims_of
 
 Signer = Callable[[bytes], bytes]
 Json = dict[str, Any] | str
@@ -144,3 +144,21 @@ def said_by(answer: httpx2.Response) -> dict[str, str]:
     """The header fields that are not the same for every answer of a server."""
     passing = {"date", "content-length", "x-request-id", "server", "connection"}
     return {name: value for name, value in answer.headers.items() if name not in passing}
+
+
+def is_problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
+    """RFC 9457, with all its members and ours, and nothing of what happened inside."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    problem = dict(answer.json())
+    assert (problem["status"], problem["code"], problem["type"]) == (status, code, f"/problems/{code}"), problem
+    assert problem["instance"] == answer.request.url.path
+    for name in ("title", "detail"):
+        assert isinstance(problem[name], str)
+        assert problem[name]
+    gives_nothing_away(answer.text)
+    return problem
+
+
+def gives_nothing_away(text: str) -> None:
+    for inside in ("Traceback", "SELECT", "sqlite", "sqlalchemy", ".py", str(ROOT), "eyJ", "gateway.db", "pydantic"):
+        assert inside not in text, text

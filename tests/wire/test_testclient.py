@@ -217,6 +217,11 @@ def test_it_ends_when_its_token_expires_unless_a_fresh_one_moves_the_deadline(ga
         assert abs(time.time() - expires) <= 1
         stays.send_json({"type": "ping"})
         assert stays.receive_json() == {"type": "pong"}
+        sooner = int(time.time()) + 2
+        stays.send_json({"type": "token", "token": forged(token, exp=sooner), "ref": 2})
+        assert stays.receive_json()["type"] == "ok"
+        assert closed(stays) == (1008, "token_expired"), "long before its heartbeat would notice"
+        assert abs(time.time() - sooner) <= 1
 
 
 BREAKING: dict[str, tuple[Callable[[WebSocketTestSession], None], tuple[int, str]]] = {
