@@ -53,7 +53,7 @@ WRONG: list[tuple[int, str, str, str, dict[str, Any]]] = [
     (403, "insufficient_scope", "POST", "/notifications", {"as_": "ada", "json": {}}),
     (403, "insufficient_scope", "GET", "/inbox", {"as_": "shop"}),
     (404, "not_found", "GET", "/nothing/here", {}),
-    (404, "not_found", "GET", "/ws", {}),
+    (426, "upgrade_required", "GET", "/ws", {}),
     (404, "not_found", "GET", "/inbox/", {"as_": "ada"}),
     (404, "not_found", "GET", "/%0d%0aX-Evil:1/..%2f", {}),
     (404, "unknown_user", "POST", "/notifications", {"as_": "shop", "json": {"user_id": "nobody", "title": "x"}}),
