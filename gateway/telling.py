@@ -39,8 +39,8 @@ class Telling:
     """
 
     __slots__ = (
-        "_after", "_catching_up", "_feed", "address", "closed_as", "gone", "number", "opened_at", "principal", "sent",
-        "ties", "transport",
+        "_after", "_catching_up", "_feed", "_rung", "address", "closed_as", "gone", "number", "opened_at", "principal",
+        "sent", "ties", "transport",
     )  # fmt: skip
 
     _numbers = iter(range(1, 2**63))
@@ -58,6 +58,7 @@ class Telling:
         self._after = after
         self._feed: Feed | None = None
         self._catching_up: asyncio.Task[None] | None = None
+        self._rung = False
 
     @property
     def claims(self) -> Claims:
@@ -143,7 +144,8 @@ class Telling:
     def offer(self, seq: int, frame: Frame) -> None:
         feed = self._feed
         if feed is None or self.closed_as is not None:
-            return  # its opening read comes later than this commit and will see it
+            self._rung = True
+            return
         if not feed.behind and not (self.transport.writable and self.ties.revoker.fresh):
             feed.behind = True
         verdict = feed.offer(seq)
@@ -161,6 +163,7 @@ class Telling:
     def offer_state(self, rev: int, unread: int, frame: Frame) -> None:
         feed = self._feed
         if feed is None or self.closed_as is not None:
+            self._rung = True
             return
         if not self.transport.writable:
             feed.behind = True
@@ -174,6 +177,7 @@ class Telling:
 
     def recheck(self, state: State | None) -> None:
         if self._feed is None or self.closed_as is not None:
+            self._rung = True
             return
         if state is None:
             self._feed.behind = True
@@ -238,6 +242,8 @@ class Telling:
                 self.close(BY_REASON.get(opening.ended_why, TOKEN_REVOKED))
                 return True
             self._greet(opening.cursor, opening.state)
+            if self._rung:
+                return False  # what rang was committed while the opening was on its way, and may not be in it
             feed, state = self._feed, opening.state
             assert feed is not None  # noqa: S101 - _greet set it
         else:

@@ -274,6 +274,7 @@ def typed(directory: Path, *args: str, answers: dict[str, str]) -> tuple[int, st
 
 def test_on_a_terminal_a_password_is_typed_unseen_and_lists_are_tables(tmp_path: Path) -> None:
     answers = {"Password: ": "correct horse", "Repeat for confirmation: ": "correct horse"}
+    assert done(tmp_path, "migrate").returncode == 0
     status, shown = typed(tmp_path, "user", "add", "bob", answers=answers)
     assert status == 0, shown
     assert "correct horse" not in shown
@@ -283,6 +284,7 @@ def test_on_a_terminal_a_password_is_typed_unseen_and_lists_are_tables(tmp_path:
 
 
 def test_a_question_answered_with_no_does_nothing(tmp_path: Path) -> None:
+    assert done(tmp_path, "migrate").returncode == 0
     assert done(tmp_path, "user", "add", "bob", "--password-stdin", input="correct horse\n").returncode == 0
     status, shown = typed(tmp_path, "user", "delete", "bob", answers={"[y/N]: ": "n"})
     assert (status, "nothing was done" in shown) == (1, True)

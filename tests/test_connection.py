@@ -12,7 +12,7 @@ from fakes import MemoryLog, Seconds, Wire, make_ties, principal
 
 from gateway.closing import RATE_LIMITED, TOKEN_REVOKED
 from gateway.connection import Connection
-from gateway.model import Signal, State
+from gateway.model import Opening, Signal, State
 from gateway.publish import Push
 from gateway.relay import Relay
 from gateway.ties import Ties
@@ -60,6 +60,39 @@ async def test_hello_comes_first_then_what_was_stored_then_what_arrives() -> Non
     assert wire.frames[0]["type"] == "hello"
     assert (wire.frames[0]["head"], wire.frames[0]["after"], wire.frames[0]["reset"]) == (2, 0, False)
     assert told(wire) == [1, 2, 3]
+
+
+class SlowOpening(MemoryLog):
+    """Its opening has been read and is still on its way while other things happen."""
+
+    def __init__(self, *users: str) -> None:
+        super().__init__(*users)
+        self.arrives = asyncio.Event()
+
+    async def opening(self, user_id: str, *, session: str, now: int) -> Opening:
+        opening = await super().opening(user_id, session=session, now=now)
+        await self.arrives.wait()
+        return opening
+
+
+@pytest.mark.parametrize("rung_by", ["arrival", "state", "resync"])
+async def test_what_is_committed_while_the_opening_is_on_its_way_is_told_too(rung_by: str) -> None:
+    log = SlowOpening("ada")
+    ties = make_ties(log)
+    async with ties.bus.listen(relay_of(ties)):
+        connection, wire = connect(ties)
+        await settle()
+        unheard = make_ties(log)  # nobody here is told of what it publishes
+        await push(ties if rung_by == "arrival" else unheard, 3)
+        await (ties if rung_by == "state" else unheard).publisher.mark_read("ada", up_to=1)
+        if rung_by == "resync":
+            relay_of(ties).resync(None)
+        log.arrives.set()
+        await settle()
+    assert wire.frames[0]["head"] == 0
+    assert told(wire) == [1, 2, 3]
+    assert told(wire, "changed") == [{"type": "changed", "rev": 1, "unread": 0}]
+    assert not connection.behind
 
 
 async def test_a_position_of_another_epoch_or_beyond_the_head_is_not_trusted() -> None:

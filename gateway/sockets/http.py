@@ -98,10 +98,12 @@ class BoundedHttp(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
+            after = piece[upgrade.args[0] :] + rest
             if self._should_upgrade():
-                self._upgrade(piece[upgrade.args[0] :] + rest)
+                self._upgrade(after)
                 return b""
-            # Another protocol than ours: answered as the plain request it also is (RFC 9110 section 7.8).
+            if self._plain():
+                return self._without_upgrade() + after
         except httptools.HttpParserError:
             self._refuse(self._refusal or MALFORMED)
         return rest
@@ -120,6 +122,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._head += len(name) + len(value) + 4
         if self._head > self._limits.max_head or len(self.headers) >= self._limits.max_headers:
             self._stop(TOO_LARGE)
+        if self._awaiting == "body":
+            return  # a trailer: who merged it would take fields that nobody in front has seen (RFC 9110 section 6.5.1)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -129,6 +133,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(NO_HOST)  # RFC 9112 section 3.2
         if old and self.parser.should_upgrade() and self._should_upgrade():
             self._stop(TOO_OLD)  # RFC 6455 section 4.1
+        if self._plain():
+            return  # it is read a second time, see _without_upgrade
         self._awaiting, self._fed = "body", 0
         super().on_headers_complete()
 
@@ -143,6 +149,21 @@ class BoundedHttp(HttpToolsProtocol):
     def _stop(self, refusal: Refusal) -> None:
         self._refusal = refusal
         raise _Refused
+
+    def _plain(self) -> bool:
+        """Whether it asks for another protocol than ours: answered as the plain request it also is (RFC 9110 section
+        7.8). Java's HttpClient asks for h2c with every first request to an http: address, bodies included."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT" and not self._should_upgrade()
+
+    def _without_upgrade(self) -> bytes:
+        """The head again, for a parser of its own: after an Upgrade, httptools takes no body and no next request."""
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the one it replaces
+        self._fed = 0
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     # -- leaving HTTP ------------------------------------------------------------------------------------------
 
