@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -105,22 +105,37 @@ def _deep(raw: bytes) -> bool:
 def _troubles(value: Any) -> Iterator[tuple[Path, str]]:
     """Where ``value`` holds something refused, in the order of the text, MAX_TROUBLES at most."""
     told = 0
-    stack: list[tuple[Path, Any]] = [((), value)]
-    while stack and told < MAX_TROUBLES:
-        path, node = stack.pop()
+    walks: list[Iterator[tuple[Path, Any]]] = [iter((((), value),))]
+    while walks and told < MAX_TROUBLES:
+        step = next(walks[-1], None)
+        if step is None:
+            walks.pop()
+            continue
+        path, node = step
         detail = None
         if isinstance(node, _Refused):
             detail = node.detail
         elif isinstance(node, str):
             detail = _bad_text(node)
-        elif isinstance(node, dict):
-            detail = next((f"a member name: {bad}" for name in node if (bad := _bad_text(name))), None)
-            stack.extend(((*path, name), node[name]) for name in reversed(node))
-        elif isinstance(node, list):
-            stack.extend(((*path, at), node[at]) for at in range(len(node) - 1, -1, -1))
+        else:
+            if isinstance(node, dict):
+                detail = next((f"a member name: {bad}" for name in node if (bad := _bad_text(name))), None)
+            walks.append(_walk(path, node))
         if detail is not None:
             told += 1
             yield path, detail
+
+
+def _walk(path: Path, node: object) -> Iterator[tuple[Path, Any]]:
+    """What lies in ``node`` and could be refused: two megabytes can hold a million numbers that cannot."""
+    members: Iterable[tuple[str | int, Any]] = ()
+    if isinstance(node, dict):
+        members = node.items()
+    elif isinstance(node, list):
+        members = enumerate(node)
+    for at, child in members:
+        if isinstance(child, (str, dict, list, _Refused)):
+            yield (*path, at), child
 
 
 def _bad_text(text: str) -> str | None:

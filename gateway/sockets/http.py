@@ -134,7 +134,7 @@ class BoundedHttp(HttpToolsProtocol):
         if old and self.parser.should_upgrade() and self._should_upgrade():
             self._stop(TOO_OLD)  # RFC 6455 section 4.1
         if self._plain():
-            return  # it is read a second time, see _without_upgrade
+            return  # it is read a second time: see _without_upgrade
         self._awaiting, self._fed = "body", 0
         super().on_headers_complete()
 
@@ -143,6 +143,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._plain():
+            return  # only its first reading
         self._awaiting, self._fed = None, 0
         super().on_message_complete()
 
@@ -182,6 +184,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Answer and hang up, so that the answer arrives even while the peer is still sending."""
         self._discarding = True
+        self._await(None)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started or self.pipeline:

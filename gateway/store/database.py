@@ -52,6 +52,7 @@ class Database:
         self._synchronous = _SYNCHRONOUS["full"]
         self._writer_engine = _engine(path, "BEGIN IMMEDIATE", size=1, pragmas=self._writer_pragmas)
         self._readers = _engine(path, "BEGIN", size=readers, pragmas=_reader_pragmas)
+        self._reserved = _engine(path, "BEGIN", size=1, pragmas=_reader_pragmas)
         self._writer: AsyncConnection | None = None
         self._writing = asyncio.Lock()
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -106,6 +107,7 @@ class Database:
                     log.warning("the log of the database could not be emptied: %s", _text(error))
                 await writer.close()
         await self._readers.dispose()
+        await self._reserved.dispose()
         await self._writer_engine.dispose()
 
     async def write(self, work: Work[T]) -> T:
@@ -114,7 +116,11 @@ class Database:
 
     async def read(self, work: Work[T]) -> T:
         """Run ``work`` in a reading transaction: all it selects is one snapshot. It cannot write."""
-        return await self._shielded(self._read(work))
+        return await self._shielded(self._read(work, self._readers))
+
+    async def read_first(self, work: Work[T]) -> T:
+        """As ``read``, on a connection of its own: for what all else waits for, so that no crowd of readers delays it."""
+        return await self._shielded(self._read(work, self._reserved))
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work, name="store")
@@ -139,12 +145,12 @@ class Database:
             await self._keep_wal_small(writer)
             return result
 
-    async def _read(self, work: Work[T]) -> T:
+    async def _read(self, work: Work[T], readers: AsyncEngine) -> T:
         if self._writer is None:
             raise StoreUnavailable
         self._still_there("read")
         try:
-            async with self._readers.connect() as connection:
+            async with readers.connect() as connection:
                 result = await connection.run_sync(work)
         except _CALLERS_FAULT:
             raise

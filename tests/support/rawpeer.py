@@ -119,6 +119,12 @@ class Raw:
             size = struct.unpack("!Q", self.exactly(8))[0]
         return first & 0x0F, self.exactly(size)
 
+    def said(self) -> tuple[int, bytes]:
+        """As ``next``, but pings are passed over: a real gateway sends them whenever it is time."""
+        while (found := self.next())[0] == PING:
+            pass
+        return found
+
     def text(self) -> str:
         opcode, payload = self.next()
         assert opcode == TEXT, (opcode, payload)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+import time
 
+import httpx2
 import orjson
 import pytest
 from hostile import is_problem
@@ -51,6 +54,28 @@ def test_API_10_a_body_beyond_the_limit_is_refused_before_it_is_taken_in(
     padded = inside + b" " * (limit - len(inside))
     answer = node.request("POST", path, token=shop, content=padded, headers=JSON)
     assert answer.json()["code"] in ("unknown_user", "validation_failed"), "just within it is read"
+
+
+def test_API_10_a_batch_that_is_slow_to_read_holds_up_nobody(node: Node, shop: str) -> None:
+    """Two megabytes of members that stand twice: read two times, the second time to say where."""
+    body = b'{"notifications": [%s]}' % b",".join([b'{"a":1,"a":2}'] * 140_000)
+    spent: list[float] = []
+
+    def send() -> None:
+        began = time.monotonic()
+        node.request("POST", "/notifications/batch", token=shop, content=body, headers=JSON, expect=422)
+        spent.append(time.monotonic() - began)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    longest = 0.0
+    with httpx2.Client(base_url=node.url, verify=False) as client:
+        while sender.is_alive():
+            began = time.monotonic()
+            assert client.get("/healthz", timeout=30).status_code == 200
+            longest = max(longest, time.monotonic() - began)
+    sender.join()
+    assert longest < spent[0] / 2
 
 
 @pytest.mark.parametrize(

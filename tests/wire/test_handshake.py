@@ -297,6 +297,14 @@ def test_n5_a_connection_that_says_nothing_is_closed(server: EchoServer) -> None
     raw.ended(within=3)
 
 
+def test_n5_who_was_refused_is_awaited_no_more(server: EchoServer) -> None:
+    raw = server.dial().send(b"nonsense\r\n\r\n")
+    refused(raw, 400, "bad_request")
+    raw.sock.close()
+    server.dial().ended(within=3)  # its deadline came after that of the one refused
+    assert "Exception in callback" not in server.log_text()
+
+
 def test_n5_a_body_that_does_not_come_is_not_waited_for(server: EchoServer) -> None:
     raw = server.dial().send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this")
     status, problem = raw.problem()
@@ -342,9 +350,27 @@ def test_requests_follow_each_other_on_one_connection(server: EchoServer) -> Non
     assert raw.response()[0] == 200
 
 
-def test_an_upgrade_to_another_protocol_is_answered_as_the_plain_request_it_is(server: EchoServer) -> None:
-    raw = server.dial().send(b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
-    assert raw.response()[0] == 200
+@pytest.mark.parametrize("protocol", ["h2c", "TLS/1.0", "websocket, h2c"])
+def test_an_upgrade_to_another_protocol_is_answered_as_the_plain_request_it_is(
+    server: EchoServer, protocol: str
+) -> None:
+    """With its body, and one after the other: so every POST of Java's HttpClient begins."""
+    fields = f"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocol}\r\nHTTP2-Settings: AAEAAEAA\r\n"
+    raw = server.dial()
+    for framing, body, length in (
+        ("Content-Length: 5", b"hello", b"5"),
+        ("Content-Length: 100000", b"x" * 100_000, b"100000"),
+        ("Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n", b"5"),
+        ("X: no body", b"", b"0"),
+    ):
+        raw.send(f"POST /x HTTP/1.1\r\n{fields}{framing}\r\n\r\n".encode() + body)
+        status, answered = raw.response()
+        assert (status, raw.exactly(int(answered["content-length"]))) == (200, length)
+    ask = f"GET /x HTTP/1.1\r\n{fields}\r\n".encode()
+    raw.send(ask + ask)
+    for _ in range(2):
+        status, answered = raw.response()
+        assert (status, raw.exactly(int(answered["content-length"]))) == (200, b"0")
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------

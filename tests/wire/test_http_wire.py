@@ -216,3 +216,18 @@ def test_API_18_every_answer_is_hardened(node: Node, shop: str, token: str, ada:
         assert answer.headers["cache-control"] == ("public, max-age=300" if "jwks" in path else "no-store")
         assert answer.headers["x-request-id"]
         assert "server" not in answer.headers
+
+
+# -- fields behind the body -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trailer", ["Authorization: Bearer {token}", "X-Request-Id: from-behind"])
+def test_a_field_behind_the_body_is_no_field_of_the_request(node: Node, token: str, trailer: str) -> None:
+    """RFC 9110 section 6.5.1: nobody in front of the gateway has looked at it."""
+    raw = Raw(node.port)
+    ask = "POST /inbox/read HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    raw.send(f"{ask}2\r\n{{}}\r\n0\r\n{trailer.format(token=token)}\r\n\r\n".encode())
+    status, fields = raw.response()
+    assert (status, json.loads(raw.exactly(int(fields["content-length"])))["code"]) == (401, "token_missing")
+    assert fields["x-request-id"] != "from-behind"
+    raw.sock.close()

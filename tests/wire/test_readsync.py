@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from rawpeer import TEXT, Raw, head
+from rawpeer import Raw, head
 from wire import Node, Socket, User, eventually
 
 
@@ -195,19 +195,14 @@ def slow(node: Node) -> Iterator[tuple[User, str, Raw]]:
     token = user.token()
     raw = Raw(node.port, receive_buffer=4096).send(head(f"/ws?token={token}"))
     assert raw.response()[0] == 101
-    assert json.loads(raw.text())["type"] == "hello"
+    assert json.loads(raw.said()[1])["type"] == "hello"
     yield user, token, raw
     raw.shut()
 
 
 def texts(raw: Raw, count: int) -> list[dict[str, Any]]:
-    """The next ``count`` text frames; pings are passed over."""
-    frames: list[dict[str, Any]] = []
-    while len(frames) < count:
-        opcode, payload = raw.next()
-        if opcode == TEXT:
-            frames.append(json.loads(payload))
-    return frames
+    """The next ``count`` frames."""
+    return [json.loads(raw.said()[1]) for _ in range(count)]
 
 
 def test_a_device_that_fell_behind_hears_every_notification_once_and_changed_for_the_details_it_missed(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from rawpeer import TEXT, Raw, frame, head
+from rawpeer import CLOSE, TEXT, Raw, frame, head
 from wire import HS256_KEYS, Node, Socket, claims_of, eventually_async, forged, running
 
 HEARTBEAT = 2
@@ -276,8 +276,9 @@ def test_a_frame_that_breaks_the_protocol_ends_the_socket(
     node: Node, dial: Dial, sent: bytes, close: tuple[int, str]
 ) -> None:
     raw = dial(node, node.user().token())
-    assert json.loads(raw.text())["type"] == "hello"
-    assert raw.send(sent).closed() == close
+    assert json.loads(raw.said()[1])["type"] == "hello"
+    code, reason = close
+    assert raw.send(sent).said() == (CLOSE, code.to_bytes(2, "big") + reason.encode())
 
 
 async def test_a_hundred_frames_at_once_are_taken_and_a_flood_is_rate_limited(node: Node) -> None:
