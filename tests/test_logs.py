@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +18,7 @@ from gateway import logs
 SIGNED = ".".join(
     base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (b'{"alg":"ES256"}', b'{"sub":"4"}', b"s" * 64)
 )
-REFRESH = f"01KARR8Z0V6Q6T0V6N4Q5W7X8Y.12.{secrets.token_urlsafe(32)}"
+REFRESH = "01KARR8Z0V6Q6T0V6N4Q5W7X8Y.12.AxHRc4mvOrSHBgjovtk2S_BpdvEnhLURWTGqEP1FLDg"
 CLIENT_SECRET = base64.urlsafe_b64encode(hashlib.sha256(b"0").digest()).decode().rstrip("=")
 HOSTILE = "line\r\n2026-01-01T00:00:00.000Z info forged\x1b[2J\x9b31m\u2028\u202e\x7f"
 
