@@ -48,7 +48,9 @@ _opened: list[ClientConnection] = []
 async def hang_up() -> None:
     """Close every socket that a test has left open."""
     while _opened:
-        await _opened.pop().close()
+        connection = _opened.pop()
+        if connection.loop is asyncio.get_running_loop():  # those of another suite's test went with its loop
+            await connection.close()
 
 
 def free_port() -> int:
