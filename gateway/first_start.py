@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from gateway.auth.keys import generate_signing_key, parse_signing_keys
 from gateway.auth.tokens import Keyring
+from gateway.errors import Invalid
 from gateway.model import Actor, SigningKey, millis, new_id
 from gateway.services import Services
 from gateway.settings import Settings, SettingsError
@@ -44,14 +45,18 @@ async def _signing_keys(settings: Settings, store: Store, now: float) -> list[Si
 
 
 async def first_admin(settings: Settings, services: Services, told: FirstAdmin | None) -> None:
-    """An empty database gets the user ``admin`` (contract 9)."""
+    """An empty database gets the user ``admin`` (contract 9). Raises SettingsError for an unfit password."""
     if await services.users.count():
         return
     chosen = settings.bootstrap_admin_password
     password = chosen.get_secret_value() if chosen is not None else secrets.token_urlsafe(15)
+    try:
+        password_hash = await services.login.hash_new(password)
+    except Invalid as error:
+        raise SettingsError(f"GATEWAY_BOOTSTRAP_ADMIN_PASSWORD: {error.detail}") from None
     await services.users.create(
-        id=new_id(services.clock()), username="admin", role="admin",
-        password_hash=await services.login.hash_new(password), by=SYSTEM, now=millis(services.clock()),
+        id=new_id(services.clock()), username="admin", role="admin", password_hash=password_hash, by=SYSTEM,
+        now=millis(services.clock()),
     )  # fmt: skip
     if told is not None:
         told("admin", "" if chosen is not None else password)

@@ -95,6 +95,9 @@ class Group(Generic[T, R]):
                     results: Sequence[R | BaseException] = await self._run([item for item, _, _ in taken])
                 except Exception as error:  # the group's failure is each caller's, raised where they wait
                     results = [error] * len(taken)
+                except asyncio.CancelledError:
+                    self._waiting.extendleft(reversed(taken))  # let go below, with those that were still waiting
+                    raise
                 for (_, waiter, place), result in zip(taken, results, strict=True):
                     if isinstance(waiter, Group.Batch):
                         waiter.settle(place, result)

@@ -14,6 +14,9 @@ class Metrics:
         self.registry = registry = CollectorRegistry(auto_describe=True)
         self.stored = Counter("gateway_notifications_stored", "Notifications committed to an inbox.", registry=registry)
         self.passed = Counter("gateway_notifications_passed", "Pushes with ttl 0.", registry=registry)
+        self.dropped = Counter(
+            "gateway_passing_dropped", "Pushes with ttl 0 that found too many waiting.", registry=registry
+        )
         self.written = Counter("gateway_frames_written", "Notification frames written to sockets.", registry=registry)
         self.caught_up = Counter("gateway_catch_up_pages", "Pages read from the inbox for a socket.", registry=registry)
         self.opened = Counter("gateway_connections_opened", "Sockets accepted.", registry=registry)

@@ -35,7 +35,7 @@ from gateway.relay import Relay
 from gateway.revocations import Revocations
 from gateway.revoke import Revoker
 from gateway.services import Services
-from gateway.settings import Settings, SettingsError
+from gateway.settings import LONGEST_ACCESS_TTL, Settings, SettingsError
 from gateway.store.engine import open_store
 from gateway.ties import Ties
 
@@ -91,7 +91,8 @@ async def open_gateway(
         stack.callback(passwords.close)
         revoker = Revoker(
             store=store.revocations, memory=denylist, hub=hub, bus=bus, clock=clock, monotonic=monotonic,
-            access_ttl=settings.access_token_ttl,
+            # A tool's shell may not know the node's setting: its bans outlast the longest that can be set.
+            access_ttl=settings.access_token_ttl if role == "serve" else LONGEST_ACCESS_TTL,
         )  # fmt: skip
         janitor = Janitor(
             inbox=store.inbox, sessions=store.sessions, revocations=store.revocations, denylist=denylist, clock=clock,

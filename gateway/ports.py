@@ -157,9 +157,18 @@ class Users(Protocol):
         Conflict("last_admin") if no admin who is not disabled would be left."""
 
     async def set_password(
-        self, id: str, *, password_hash: str, keep_session: str | None, by: Actor, now: int, until: int
+        self,
+        id: str,
+        *,
+        password_hash: str,
+        keep_session: str | None,
+        by: Actor,
+        now: int,
+        until: int,
+        replaces: str | None = None,
     ) -> tuple[Ban, ...]:
-        """Every session but ``keep_session`` ends in the same transaction. Raises NotFound("user")."""
+        """Every session but ``keep_session`` ends in the same transaction. Raises NotFound("user"), and BadCredentials
+        if the stored hash is no longer ``replaces`` (None: whatever it is)."""
 
     async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
         """Sessions and inbox go; the id is never given again, the username is free. Raises NotFound("user"),

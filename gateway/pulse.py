@@ -16,6 +16,8 @@ from gateway.ports import Clock, Transport
 
 ANSWER_WITHIN = 10
 """Ticks after a ping in which something must have come in, or something queued must have been taken."""
+JUMPED = 1.5
+"""Seconds of wall time between two ticks after which all deadlines are looked at."""
 STALLED_FOR = 30
 """Ticks without progress after which a peer that takes nothing is aborted."""
 
@@ -47,6 +49,7 @@ class Pulse:
         self._expiring: dict[int, set[Beating]] = {}
         self._suspects: dict[Beating, tuple[int, int]] = {}
         self._ticks = 0
+        self._looked_at = clock()
 
     def attach(self, connection: Beating) -> None:
         self._wheel[connection.number % self._heartbeat].add(connection)
@@ -55,10 +58,14 @@ class Pulse:
     def detach(self, connection: Beating) -> None:
         self._wheel[connection.number % self._heartbeat].discard(connection)
         self._suspects.pop(connection, None)
+        self._expiring.get(connection.deadline, set()).discard(connection)
 
     def moved(self, connection: Beating) -> None:
-        """Its deadline is new. Only one that falls before its slot comes round again is kept by the second."""
-        if connection.deadline <= self._clock() + self._heartbeat + 2:
+        """Its deadline is new. Only one that falls before its slot comes round again is kept by the second.
+
+        Twice the heartbeat: ticks are a second of running time apart, or a little more.
+        """
+        if connection.deadline <= self._clock() + 2 * self._heartbeat + 2:
             self._expiring.setdefault(connection.deadline, set()).add(connection)
 
     def suspect(self, connection: Beating) -> None:
@@ -83,7 +90,12 @@ class Pulse:
             self._pinged[self._ticks] = pinged
 
     def _expire(self) -> None:
-        now = self._clock() + 0.5  # the tick nearest to the deadline: never a whole second late
+        before, self._looked_at = self._looked_at, self._clock()
+        if self._looked_at - before > JUMPED:
+            # The process was stopped, or the clock was set: a deadline may have passed that was not near yet.
+            for connection in [connection for slot in self._wheel for connection in slot]:
+                self.moved(connection)
+        now = self._looked_at + 0.5  # the tick nearest to the deadline: never a whole second late
         for second in [second for second in self._expiring if second <= now]:
             for connection in self._expiring.pop(second):
                 if connection.deadline <= now:  # it may have been renewed

@@ -18,6 +18,8 @@ from gateway.metrics import Metrics
 from gateway.model import Arrived, MarkedRead, Passing, RevocationsChanged, Signal, State, Withdrawn
 
 SLICE = 200
+MOST_PASSING = 100_000
+"""Deliveries of ``ttl: 0`` that may be waiting, one push aside: about a second of work, and all waits behind them."""
 RECHECK_EVERY = 20.0
 RECHECK_SLICE = 500
 
@@ -42,7 +44,8 @@ class Relay:
     ) -> None:
         self._hub, self._states, self._fresh = hub, states, fresh
         self._revocations_rung, self._metrics = revocations_rung, metrics
-        self._queue: deque[Iterator[None]] = deque()
+        self._queue: deque[tuple[Signal, int]] = deque()
+        self._passing = 0
         self._draining: asyncio.Task[None] | None = None
 
     def signals(self, signals: Sequence[Signal]) -> None:
@@ -52,16 +55,33 @@ class Relay:
                 for _ in self._steps(signal):
                     pass
             return
-        self._queue.extend(self._steps(signal) for signal in signals)
+        for signal in signals:
+            self._enqueue(signal)
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain(), name="relay")
+
+    def _enqueue(self, signal: Signal) -> None:
+        """What is stored nowhere may be missed: dropped where it would pile up, for nothing else slows its sender."""
+        owed = self._deliveries(signal)
+        if owed and self._passing and self._passing + owed > MOST_PASSING:
+            self._metrics.dropped.inc()
+            return
+        self._passing += owed
+        self._queue.append((signal, owed))
+
+    def _deliveries(self, signal: Signal) -> int:
+        if not isinstance(signal, Passing):
+            return 0
+        return len(self._hub) if signal.user_ids is None else len(signal.user_ids)
 
     async def _drain(self) -> None:
         """A slice of deliveries, a turn of the loop. Order is kept: everything later waits behind what is under way."""
         try:
             done = 0
             while self._queue:
-                for _ in self._queue.popleft():
+                signal, owed = self._queue.popleft()
+                self._passing -= owed
+                for _ in self._steps(signal):
                     done += 1
                     if done % SLICE == 0:
                         await asyncio.sleep(0)

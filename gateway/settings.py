@@ -7,13 +7,20 @@ An unknown ``GATEWAY_…`` name or a bad value stops the start with a message th
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 PREFIX = "GATEWAY_"
+_LONGEST = 36_500 * 86_400
+"""Seconds, a hundred years: what is added to a date must still be one."""
+_ORIGIN = re.compile(r"(?!http:.*:80$|https:.*:443$)[a-z][a-z0-9+.-]*://[a-z0-9._:\[\]-]+")
+"""As browsers write it (RFC 6454 section 6.2): in lower case, no path, no port that goes without saying."""
+LONGEST_ACCESS_TTL = 86_400
 
 
 class SettingsError(Exception):
@@ -48,9 +55,13 @@ class Settings(BaseModel):
     # tokens
     issuer: str = Field("notification-gateway", min_length=1, max_length=255)
     audience: str = Field("notification-gateway", min_length=1, max_length=255)
-    access_token_ttl: int = Field(900, ge=1, le=86_400)
-    refresh_token_idle: int = Field(30 * 86_400, ge=1, description="A session not refreshed for this long ends.")
-    session_ttl: int = Field(365 * 86_400, ge=1, description="A session ends after this long, however often refreshed.")
+    access_token_ttl: int = Field(900, ge=1, le=LONGEST_ACCESS_TTL)
+    refresh_token_idle: int = Field(
+        30 * 86_400, ge=1, le=_LONGEST, description="A session not refreshed for this long ends."
+    )
+    session_ttl: int = Field(
+        365 * 86_400, ge=1, le=_LONGEST, description="A session ends after this long, however often refreshed."
+    )
     refresh_grace: int = Field(
         30, ge=0, le=300, description="For this long the direct predecessor of a refresh token gets the same successor."
     )
@@ -66,7 +77,7 @@ class Settings(BaseModel):
     connections_per_address: int = Field(0, ge=0, description="0: unlimited.")
     connections_max: int = Field(50_000, ge=1)
     push_rate: int = Field(0, ge=0, description="Notifications per second per client; 0: unlimited.")
-    frame_rate: float = Field(10, gt=0)
+    frame_rate: float = Field(10, gt=0, le=1_000_000)
     frame_burst: int = Field(100, ge=1)
     password_hashers: int = Field(2, ge=1, le=64, description="Argon2 computations at once (19 MiB each).")
 
@@ -95,6 +106,23 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(origin != "*" and _ORIGIN.fullmatch(origin) is None for origin in value):
+            raise ValueError("must be * or origins like https://app.example, in lower case, without a path")
+        return value
+
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for part in value.split(",") if value not in ("", "*") else ():
+            try:
+                ipaddress.ip_network(part.strip())
+            except ValueError:  # uvicorn would take it for a name, and believe nobody
+                raise ValueError("must be addresses or networks like 10.0.0.0/8, comma separated") from None
+        return value
 
     @field_validator("database_url")
     @classmethod

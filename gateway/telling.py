@@ -11,12 +11,7 @@ import logging
 import random
 
 from gateway import frames
-from gateway.closing import (
-    BY_REASON,
-    INTERNAL_ERROR,
-    TOKEN_REVOKED,
-    Close,
-)
+from gateway.closing import BY_REASON, INTERNAL_ERROR, TOKEN_REVOKED, Close
 from gateway.errors import StoreUnavailable
 from gateway.feed import Feed, Gap, Verdict
 from gateway.frames import Frame
@@ -29,6 +24,8 @@ log = logging.getLogger("gateway.sockets")
 CLOSE_LINGER = 5.0
 REVOKED_LINGER = 0.5
 """Seconds between the close frame and the reset. A revoked client has to be gone within the second."""
+MOST_UNSAID = 128
+"""Answers kept back until hello; a client may burst 100 frames."""
 
 
 class Telling:
@@ -39,8 +36,8 @@ class Telling:
     """
 
     __slots__ = (
-        "_after", "_catching_up", "_feed", "_rung", "address", "closed_as", "gone", "number", "opened_at", "principal",
-        "sent", "ties", "transport",
+        "_after", "_catching_up", "_feed", "_rung", "_unsaid", "address", "closed_as", "gone", "number", "opened_at",
+        "principal", "sent", "ties", "transport",
     )  # fmt: skip
 
     _numbers = iter(range(1, 2**63))
@@ -59,6 +56,7 @@ class Telling:
         self._feed: Feed | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._rung = False
+        self._unsaid: list[Frame] | None = None
 
     @property
     def claims(self) -> Claims:
@@ -156,7 +154,9 @@ class Telling:
             self._catch_up()
 
     def offer_passing(self, frame: Frame) -> None:
-        if self._feed is not None and not self._feed.behind and self.closed_as is None and self.transport.writable:
+        if self.behind or self.closed_as is not None or not self.transport.writable:
+            return
+        if self.ties.revoker.fresh:  # asked here: a long list is handed over in many turns of the loop
             self.ties.metrics.written.inc()
             self._write(frame)
 
@@ -186,7 +186,11 @@ class Telling:
 
     def say(self, frame: Frame) -> None:
         """A frame that is not of the log (reconnect, pong, ok, error): dropped if the transport cannot take it."""
-        if self.closed_as is None and self._feed is not None and self.transport.writable:
+        if self.closed_as is not None:
+            return
+        if self._feed is None:  # a client may ask as soon as the socket is open, and hello comes first
+            self._unsaid = [*(self._unsaid or ()), frame][:MOST_UNSAID]
+        elif self.transport.writable:
             self._write(frame)
 
     def _write(self, frame: Frame) -> None:
@@ -285,6 +289,9 @@ class Telling:
                 }
             )
         )  # fmt: skip
+        for frame in self._unsaid or ():
+            self.say(frame)
+        self._unsaid = None
 
 
 def _forbidden(why: Close) -> bool:

@@ -92,6 +92,44 @@ def test_CFG_01_an_unknown_setting_stops_everything_with_one_line_that_names_it(
     assert result.stderr == "gateway: GATEWAY_PORTS is not a setting; did you mean GATEWAY_PORT?\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_ALLOWED_ORIGINS", "app.example"),
+        ("GATEWAY_ALLOWED_ORIGINS", "https://app.example/"),
+        ("GATEWAY_ALLOWED_ORIGINS", "https://app.example:443"),
+        ("GATEWAY_ALLOWED_ORIGINS", "https://App.example"),
+        ("GATEWAY_ALLOWED_ORIGINS", "https://app.example, null"),
+        ("GATEWAY_FORWARDED_ALLOW_IPS", "proxy.example"),
+        ("GATEWAY_FORWARDED_ALLOW_IPS", "10.0.0.1/8"),
+        ("GATEWAY_SESSION_TTL", "9" * 20),
+        ("GATEWAY_REFRESH_TOKEN_IDLE", "9" * 20),
+        ("GATEWAY_FRAME_RATE", "inf"),
+    ],
+)
+def test_a_value_that_could_never_work_is_refused_and_names_its_setting(name: str, value: str) -> None:
+    result = gateway("config", **{name: value})
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"gateway: {name}: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_ALLOWED_ORIGINS", "*"),
+        (
+            "GATEWAY_ALLOWED_ORIGINS",
+            "https://app.example, http://localhost:3000, http://[::1]:8080, capacitor://localhost",
+        ),
+        ("GATEWAY_FORWARDED_ALLOW_IPS", "*"),
+        ("GATEWAY_FORWARDED_ALLOW_IPS", "127.0.0.1, ::1,10.0.0.0/8"),
+    ],
+)
+def test_values_of_lists_that_work_are_taken(name: str, value: str) -> None:
+    assert gateway("config", **{name: value}).exit_code == 0
+
+
 def test_a_bad_option_of_serve_names_its_setting() -> None:
     result = gateway("serve", "--port", "99999")
     assert result.exit_code == 2
@@ -107,6 +145,7 @@ def test_a_bad_option_of_serve_names_its_setting() -> None:
         (["user", "add", "bob", "--role", "root", "--password-stdin"], "--role"),
         (["user", "add", "bob", "--id", "c~1", "--password-stdin"], "--id"),
         (["user", "add", " bob", "--password-stdin"], "USERNAME"),
+        (["revoke", "--jti", ""], "--jti"),
         (["user", "add", "b\x1bob", "--password-stdin"], "USERNAME"),
         (["client", "add", ""], "NAME"),
         (["token", "issue"], "--user"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from gateway.cli import app
+from gateway.settings import LONGEST_ACCESS_TTL
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +217,13 @@ def test_what_is_no_database_is_one_line(tmp_path: Path) -> None:
     result = gateway("user", "list", exit_code=1)
     assert result.stderr.startswith("gateway: ")
     assert "Traceback" not in result.output
+
+
+def test_what_a_tool_revokes_stays_revoked_however_long_the_tokens_of_the_node_live(tmp_path: Path) -> None:
+    alice = add_user("alice")
+    gateway("revoke", "--user", alice["id"])
+    with sqlite3.connect(tmp_path / "gateway.db") as database:
+        rows = database.execute("SELECT until - created_at FROM revocations").fetchall()
+    database.close()
+    assert rows
+    assert min(life for (life,) in rows) > LONGEST_ACCESS_TTL * 1000

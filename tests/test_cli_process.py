@@ -167,7 +167,13 @@ def test_what_keeps_it_from_starting_is_said_in_one_line(start: Started, tmp_pat
     )
     assert keys.returncode == 2
     assert keys.stderr.splitlines()[-1].startswith("gateway: GATEWAY_SIGNING_KEYS:")
-    assert "Traceback" not in taken.stderr + second.stderr + keys.stderr
+    short = done(
+        tmp_path, "serve", "--port", "0", GATEWAY_BOOTSTRAP_ADMIN_PASSWORD="short",
+        GATEWAY_DATABASE_URL="sqlite+aiosqlite:///./x.db",
+    )  # fmt: skip
+    assert short.returncode == 2
+    assert short.stderr.splitlines()[-1].startswith("gateway: GATEWAY_BOOTSTRAP_ADMIN_PASSWORD:")
+    assert "Traceback" not in taken.stderr + second.stderr + keys.stderr + short.stderr
     assert node.end() == 0
 
 

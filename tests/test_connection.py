@@ -12,9 +12,9 @@ from fakes import MemoryLog, Seconds, Wire, make_ties, principal
 
 from gateway.closing import RATE_LIMITED, TOKEN_REVOKED
 from gateway.connection import Connection
-from gateway.model import Opening, Signal, State
+from gateway.model import Opening, Passing, Signal, State
 from gateway.publish import Push
-from gateway.relay import Relay
+from gateway.relay import SLICE, Relay
 from gateway.ties import Ties
 
 
@@ -95,6 +95,20 @@ async def test_what_is_committed_while_the_opening_is_on_its_way_is_told_too(run
     assert not connection.behind
 
 
+async def test_what_the_client_asks_before_hello_is_answered_after_it() -> None:
+    log = SlowOpening("ada")
+    connection, wire = connect(make_ties(log))
+    await settle()
+    connection.received('{"type":"ping","ref":1}')
+    connection.received('{"type":"ack","seq":0,"ref":2}')
+    await settle()
+    assert wire.frames == []
+    log.arrives.set()
+    await settle()
+    assert [frame["type"] for frame in wire.frames] == ["hello", "pong", "ok"]
+    assert [frame.get("ref") for frame in wire.frames] == [None, 1, 2]
+
+
 async def test_a_position_of_another_epoch_or_beyond_the_head_is_not_trusted() -> None:
     ties = make_ties(MemoryLog("ada"))
     await push(ties, 3)
@@ -147,6 +161,44 @@ async def test_a_stale_node_writes_no_notification_until_news_are_fresh() -> Non
         await ties.revoker.poll()
         await settle()
     assert told(wire) == [1, 2, 3]
+
+
+async def test_a_node_that_goes_stale_in_the_middle_of_a_long_list_writes_no_more_of_it() -> None:
+    clock = Seconds()
+    ties = make_ties(MemoryLog("ada"), clock=clock)
+    relay = relay_of(ties)
+    wires = [connect(ties, session=f"s{n}")[1] for n in range(SLICE + 1)]
+    await settle()
+    relay.signals([Passing(None, "p", '"title":"now"', 0)])
+    for _ in range(20):
+        if sum(len(told(wire)) for wire in wires) < SLICE:
+            await asyncio.sleep(0)  # noqa: TID251 - lets the loop turn, waits for no time
+    ties.revoker._memory._read_at = clock.now - 1.001
+    await settle()
+    assert sum(len(told(wire)) for wire in wires) == SLICE
+
+
+async def test_pushes_past_the_inbox_that_come_faster_than_they_go_out_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.relay.MOST_PASSING", 500)
+    ties = make_ties(MemoryLog("ada"))
+    relay = relay_of(ties)
+    _, wire = connect(ties)
+    for n in range(SLICE):
+        connect(ties, session=f"s{n}")
+    await settle()
+    relay.signals([Passing(None, f"p{n}", '"title":"now"', 0) for n in range(100)])
+    assert len(relay._queue) == 2
+    await push(ties)
+    async with ties.bus.listen(relay):
+        await push(ties)
+        await settle()
+    assert [frame.get("id") for frame in wire.frames if frame.get("seq", 0) is None] == ["p0", "p1"]
+    assert told(wire)[-2:] == [1, 2]
+    relay.signals([Passing(None, "p100", '"title":"now"', 0)])
+    await settle()
+    assert wire.frames[-1]["id"] == "p100"
 
 
 class Lossy:

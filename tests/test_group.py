@@ -89,3 +89,14 @@ async def test_settled_returns_when_nothing_is_on_its_way() -> None:
     trips.gate.set()
     await settled
     assert future.done()
+
+
+async def test_nobody_waits_for_ever_when_the_loop_ends_in_the_middle() -> None:
+    trips = Trips()
+    group: Group[int, int] = Group(trips.run, limit=1)
+    under_way, waiting, batch = group.submit(1), group.submit(2), group.submit_all([3])
+    await turn()
+    assert group._runner is not None
+    group._runner.cancel()
+    await turn()
+    assert (under_way.cancelled(), waiting.cancelled(), batch.cancelled()) == (True, True, True)

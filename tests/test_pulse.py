@@ -206,3 +206,38 @@ def test_a_detached_connection_is_forgotten() -> None:
     pulse.suspect(peer)
     tick(pulse, clock, 100)
     assert (peer.transport.pings, peer.ended) == (0, [])
+
+
+def test_a_token_that_expired_while_the_process_was_stopped_ends_its_connection_at_the_next_tick() -> None:
+    pulse, clock = make()
+    peers = [Peer(number, deadline=1100) for number in range(HEARTBEAT)]
+    later = Peer(1, deadline=2000)
+    for peer in (*peers, later):
+        pulse.attach(peer)
+    tick(pulse, clock, 5, answering=(*peers, later))
+    clock.now += 600
+    tick(pulse, clock, 1, answering=(*peers, later))
+    assert [peer.ended for peer in peers] == [[TOKEN_EXPIRED]] * HEARTBEAT
+    assert later.ended == []
+
+
+def test_ticks_that_come_late_make_no_deadline_late() -> None:
+    pulse, clock = make()
+    peer = Peer(1, deadline=1065)  # looked at at 1036.4 and 1071.4
+    pulse.attach(peer)
+    while not peer.ended:
+        clock.now += 1.4
+        pulse.tick()
+        peer.transport.heard += 1
+    assert peer.ended == [TOKEN_EXPIRED]
+    assert clock.now - peer.deadline < 1.4
+
+
+def test_a_connection_that_is_gone_is_kept_by_nothing() -> None:
+    pulse, clock = make()
+    peer = Peer(1, deadline=1007)
+    pulse.attach(peer)
+    pulse.detach(peer)
+    assert not any(pulse._expiring.values())
+    tick(pulse, clock, 20)
+    assert peer.ended == []

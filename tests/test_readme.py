@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = re.compile(r"^([a-z]*\$) (.*)$")
 VOLATILE = re.compile(
-    r"(?P<secret>\b[A-Za-z0-9_-]{43}\b)|(?P<id>\b[0-9a-f]{32}\b)|(?P<client>c~[0-9a-f]{16})"
+    r"(?P<client>c~[0-9a-f]{32})|(?P<secret>\b[A-Za-z0-9_-]{43}\b)|(?P<id>\b[0-9a-f]{32}\b)"
     r"|(?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"
 )
 URL = "http://127.0.0.1:8000"

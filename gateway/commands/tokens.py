@@ -157,6 +157,8 @@ def revoke(
         refuse("say exactly one of --session, --user, --jti and --client", code=2)
     if issued_before is not None and user is None:
         refuse("--issued-before goes with --user", code=2)
+    if jti is not None and not 0 < len(jti) <= 255:
+        refuse("--jti: the jti of a token, as gateway token check says it", code=2)
     before = None if issued_before is None else _moment(issued_before)
 
     async def work(services: Services) -> Revocation:

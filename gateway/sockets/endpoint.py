@@ -121,7 +121,7 @@ class SocketEndpoint:
         if self._draining():
             raise Refused(DRAINING)
         query = _query(scope)
-        principal = _principal(ties.authn, query, headers)
+        principal = _principal(ties.authn, query, _authorizations(scope))
         if not principal.has(INBOX) or principal.claims.session is None:
             raise InsufficientScope(INBOX)
         after = _after(query)
@@ -195,15 +195,20 @@ def _query(scope: Scope) -> dict[str, list[str]]:
     return query
 
 
-def _principal(authn: Authn, query: dict[str, list[str]], headers: dict[str, str]) -> Principal:
+def _authorizations(scope: Scope) -> list[str]:
+    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"authorization"]
+
+
+def _principal(authn: Authn, query: dict[str, list[str]], authorizations: list[str]) -> Principal:
     """Who it is. Two credentials in one request must be of one session (WSH-01); the query's may not be given twice."""
     tokens = query.get("token", [])
     if len(tokens) > 1:
         raise CredentialsConflict
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
     presented = [token for token in tokens if token]
-    if scheme.lower() == "bearer" and bearer.strip():
-        presented.append(bearer.strip())
+    for authorization in authorizations:
+        scheme, _, bearer = authorization.partition(" ")
+        if scheme.lower() == "bearer" and bearer.strip():
+            presented.append(bearer.strip())
     if not presented:
         raise TokenMissing
     principals = [authn.principal(token) for token in presented]

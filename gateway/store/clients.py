@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from gateway.closing import TOKEN_REVOKED
 from gateway.errors import NotFound
@@ -14,7 +14,7 @@ from gateway.model import Actor, Ban, Client
 from gateway.store.audit import note
 from gateway.store.database import Database
 from gateway.store.rules import add_rules
-from gateway.store.tables import clients
+from gateway.store.tables import clients, revocations
 
 _CLIENT = (clients.c.client_id, clients.c.name, clients.c.scopes, clients.c.created_at, clients.c.rotated_at)
 
@@ -82,20 +82,26 @@ class SqlClients:
         def work(connection: Connection) -> tuple[Ban, ...]:
             name = _get(connection, client_id).name
             connection.execute(delete(clients).where(clients.c.client_id == client_id))
-            bans = add_rules(connection, [client_rule(client_id, now=now, until=until)], by=by, now=now)
+            bans = add_rules(connection, [client_rule(connection, client_id, now=now, until=until)], by=by, now=now)
             note(connection, "client_deleted", target=client_id, by=by, now=now, detail={"name": name})
             return bans
 
         return await self._database.write(work)
 
 
-def client_rule(client_id: str, *, now: int, until: int, why: str = TOKEN_REVOKED.reason) -> dict[str, Any]:
-    """Kills the client's tokens issued up to this second."""
+def client_rule(
+    connection: Connection, client_id: str, *, now: int, until: int, why: str = TOKEN_REVOKED.reason
+) -> dict[str, Any]:
+    """Kills the client's tokens issued up to now: those dated the second after an earlier cut too, as all are that
+    were issued since, within its own second."""
+    earlier = select(func.max(revocations.c.cut)).where(
+        revocations.c.subject == client_id, revocations.c.kind == "client"
+    )
     return {
         "kind": "client",
         "subject": client_id,
         "user_id": None,
-        "cut": now // 1000,
+        "cut": max(now // 1000, (connection.execute(earlier).scalar() or 0) + 1),
         "until": until,
         "why": why,
     }

@@ -61,7 +61,7 @@ class SqlRevocations:
                 bans = end_sessions(connection, *which, why=why, by=by, now=now, until=until, parent=id)
             elif target.client_id is not None:
                 _one(connection, select(clients.c.client_id).where(clients.c.client_id == target.client_id), "client")
-                row = client_rule(target.client_id, now=now, until=until, why=why)
+                row = client_rule(connection, target.client_id, now=now, until=until, why=why)
                 bans = add_rules(connection, [row | about], by=by, now=now)
             elif target.token_id is not None:
                 row = {"kind": "token", "subject": target.token_id, "user_id": None, "cut": None}

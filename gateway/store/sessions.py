@@ -185,7 +185,11 @@ class SqlSessions:
         old = (
             select(sessions.c.id).where(or_(sessions.c.ended_at < before, sessions.c.expires_at < before)).limit(limit)
         )
-        statement = delete(sessions).where(sessions.c.id.in_(old))
+        # Looked for by a reader: it walks the whole table, and whoever writes would wait for it.
+        ids = await self._database.read(lambda connection: connection.execute(old).scalars().all())
+        if not ids:
+            return 0
+        statement = delete(sessions).where(sessions.c.id.in_(ids))
         return await self._database.write(lambda connection: connection.execute(statement).rowcount)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
 
 from gateway.closing import TOKEN_REVOKED, USER_DISABLED
-from gateway.errors import Conflict, NotFound
+from gateway.errors import BadCredentials, Conflict, NotFound
 from gateway.model import Actor, Ban, Role, User
 from gateway.store import leaving
 from gateway.store.audit import note
@@ -116,11 +116,23 @@ class SqlUsers:
         return await self._database.write(work)
 
     async def set_password(
-        self, id: str, *, password_hash: str, keep_session: str | None, by: Actor, now: int, until: int
+        self,
+        id: str,
+        *,
+        password_hash: str,
+        keep_session: str | None,
+        by: Actor,
+        now: int,
+        until: int,
+        replaces: str | None = None,
     ) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
             _user(connection, id)
-            connection.execute(update(users).where(users.c.id == id).values(password_hash=password_hash))
+            statement = update(users).where(users.c.id == id)
+            if replaces is not None:
+                statement = statement.where(users.c.password_hash == replaces)
+            if not connection.execute(statement.values(password_hash=password_hash)).rowcount:
+                raise BadCredentials
             bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until, keep=keep_session)
             note(connection, "password_set", target=id, by=by, now=now, detail={"sessions_ended": len(bans)})
             return bans

@@ -17,7 +17,7 @@ from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring, generate_signing_key
 from gateway.authn import Authn
 from gateway.errors import BadCredentials, Invalid, NotFound, TokenRevoked, UserDisabled
-from gateway.login import Login, TokenAnswer, ban_until, new_client_secret
+from gateway.login import FAILURES_AT_ONCE, Login, TokenAnswer, ban_until, new_client_secret
 from gateway.model import Actor, Ban, Claims, Client, Session, User
 from gateway.ports import Audit, Clients, Sessions, Users
 from gateway.revocations import Revocations
@@ -60,8 +60,18 @@ class Store:
             self.users[id] = user, new
 
     async def set_password(
-        self, id: str, *, password_hash: str, keep_session: str | None, by: Actor, now: int, until: int
+        self,
+        id: str,
+        *,
+        password_hash: str,
+        keep_session: str | None,
+        by: Actor,
+        now: int,
+        until: int,
+        replaces: str | None = None,
     ) -> tuple[Ban, ...]:
+        if replaces not in (None, self.users[id][1]):
+            raise BadCredentials
         self.users[id] = self.users[id][0], password_hash
         bans: list[Ban] = []
         for row in self.rows.values():
@@ -394,10 +404,12 @@ async def test_a_forged_token_ends_nobodys_session(house: House) -> None:
     forgeries += [stranger.successor(_text(first)), _text(first)[:-1] + "_", f"S.{_text(second).partition('.')[2]}"]
     forgeries += [_text(first).replace(".0.", ".1."), _text(second).replace(".2.", ".1."), "", "x", _text(second) + " "]
     forgeries += [first.access_token, "\ud800"]
+    writes = len(house.store.successors)
     for forged in forgeries:
         if forged not in (_text(first), _text(second)):
             with pytest.raises(BadCredentials):
                 await house.refresh(forged)
+    assert len(house.store.successors) == writes, "a made-up token waited for the writer"
     assert house.revoked == []
     assert await house.refresh(second)
 
@@ -525,6 +537,25 @@ async def test_RT_08_a_changed_password_ends_every_other_session(house: House) -
     assert await house.login.password("ALICE", "better horse", device=None, address=None)
 
 
+async def test_a_reset_that_overtakes_a_change_of_the_password_stands(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    principal = house.authn.principal((await house.sign_in()).access_token)
+    other = await house.passwords.hash("another horse")
+    hashed = house.passwords.hash
+
+    async def hash_while_an_admin_resets(password: str) -> str:
+        await house.store.set_password(
+            "alice", password_hash=other, keep_session=None, by=Actor("root"), now=1, until=2
+        )
+        return await hashed(password)
+
+    monkeypatch.setattr(house.passwords, "hash", hash_while_an_admin_resets)
+    with pytest.raises(BadCredentials):
+        await house.login.change_password(principal, PASSWORD, "better horse", address="192.0.2.1")
+    assert house.store.users["alice"][1] == other
+
+
 async def test_changing_a_password_needs_the_current_one_and_a_good_new_one(house: House) -> None:
     principal = house.authn.principal((await house.sign_in()).access_token)
     with pytest.raises(BadCredentials):
@@ -564,3 +595,20 @@ def test_the_fakes_have_the_methods_of_the_ports() -> None:
         for name in names:
             asked, kept = getattr(getattr(ports, port), name), getattr(Store, name)
             assert asked.__annotations__ == kept.__annotations__, name
+
+
+async def test_a_flood_of_failures_does_not_fill_the_audit_trail(house: House) -> None:
+    """Each row waits for the disk in front of the pushes, and anybody can fail. What was left out is counted."""
+
+    async def fail() -> None:
+        with pytest.raises(BadCredentials):
+            await house.login.client_credentials("c~nobody", "wrong", scope=None)
+
+    for _ in range(FAILURES_AT_ONCE + 300):
+        await fail()
+    assert len(house.store.audited) == FAILURES_AT_ONCE
+    house.now += 1
+    await fail()
+    assert house.store.audited[-1][2] == {"reason": "client", "not_noted_before": 300}
+    await fail()
+    assert house.store.audited[-1][2] == {"reason": "client"}

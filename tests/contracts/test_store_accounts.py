@@ -159,6 +159,18 @@ async def test_a_new_password_ends_every_other_session(world: World) -> None:
     assert await world.store.users.password_hash("ann") == "new"
 
 
+async def test_a_password_is_replaced_only_if_it_is_still_the_one_that_was_checked(world: World) -> None:
+    await world.user()
+    session = await world.session()
+    change = {"keep_session": None, "by": world.by, "now": world.now, "until": world.until}
+    with pytest.raises(BadCredentials):
+        await world.store.users.set_password("ann", password_hash="new", replaces="another", **change)  # type: ignore[arg-type]
+    assert await world.store.users.password_hash("ann") == "hash of ann"
+    assert (await world.store.sessions.get(session.id)).ended_at is None
+    await world.store.users.set_password("ann", password_hash="new", replaces="hash of ann", **change)  # type: ignore[arg-type]
+    assert await world.store.users.password_hash("ann") == "new"
+
+
 async def test_a_sign_in_that_a_new_password_overtakes_fails(world: World) -> None:
     await world.user("ann")
     began = world.now
@@ -395,6 +407,17 @@ async def test_a_deleted_client_takes_its_tokens_along(world: World) -> None:
     ):
         with pytest.raises(NotFound):
             await gone
+
+
+async def test_a_second_revocation_within_a_second_takes_the_tokens_in_between_along(world: World) -> None:
+    clients = world.store.clients
+    await clients.create(client_id="c~a", name="a", scopes=frozenset(), secret_hash=b"h", by=world.by, now=world.now)
+    first = await revoke(world, Target(client_id="c~a"))
+    (ban,) = first.bans
+    assert ban.cut == world.now // 1000  # who signs in now gets a token of the second after it
+    (second,) = await clients.delete("c~a", by=world.by, now=world.now + 1, until=world.until)
+    assert second.cut == ban.cut + 1
+    assert (await bans(world))[-1] == second
 
 
 # -- keys and audit -----------------------------------------------------------------------------------------------

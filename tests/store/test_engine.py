@@ -71,6 +71,32 @@ async def test_a_reading_transaction_is_one_snapshot(store: Store) -> None:
     assert await store.database.read(count) == 1
 
 
+async def test_news_of_revocations_wait_for_no_crowd_of_readers_and_hardly_for_a_busy_loop(store: Store) -> None:
+    go_on = asyncio.Event()
+    loop, turns = asyncio.get_running_loop(), 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        if not go_on.is_set():
+            loop.call_later(0.005, turn)
+
+    crowd = [
+        asyncio.create_task(store.database.read(lambda _: await_only(go_on.wait())))
+        for _ in range(2 * database.READERS)
+    ]
+    await store.database.read_first(pragma("query_only"))  # connected
+    turn()
+    before = turns
+    async with asyncio.timeout(5):
+        assert await store.revocations.since(0, now=1) == []
+    assert turns - before < 10
+    with pytest.raises(StoreUnavailable):
+        await store.database.read_first(lambda connection: connection.exec_driver_sql("DELETE FROM users") and None)
+    go_on.set()
+    await asyncio.gather(*crowd)
+
+
 async def test_a_setting_the_file_system_does_not_take_stops_the_start(
     url: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,11 @@ async def test_WSH_01_credentials_of_different_sessions_in_one_request_are_refus
     assert await node.refusal(f"{one}&token={other}") == conflict
     assert await node.refusal(f"{one}&token={one}") == conflict
     assert await node.refusal(one, headers=bearer("garbage")) == (1008, "token_invalid")
+    twice = [f"Authorization: Bearer {token}" for token in (one, other)]
+    raw = Raw(node.port).send(head("/ws", *twice))
+    assert raw.response()[0] == 101
+    assert raw.closed() == conflict
+    raw.sock.close()
 
 
 @pytest.mark.parametrize(

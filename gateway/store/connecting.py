@@ -1,0 +1,84 @@
+"""How a connection to the SQLite file is made: its pragmas, how its transactions begin. Runs no work of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.store.errors import StoreError
+
+BUSY_MS = 5000
+"""How long a connection waits for a lock that another process holds."""
+
+
+def reader_pragmas() -> Mapping[str, str | int]:
+    return {
+        "query_only": 1,
+        "foreign_keys": 1,
+        "busy_timeout": BUSY_MS,
+        "mmap_size": 0,
+        "cache_size": -8192,
+        "temp_store": 2,
+    }
+
+
+def engine(path: Path, begin: str, *, size: int, pragmas: Callable[[], Mapping[str, str | int]]) -> AsyncEngine:
+    made = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_reset_on_return=None,  # every transaction is ended where it began: one trip to the thread less
+        hide_parameters=True,
+    )
+
+    _prepare(made.sync_engine, path, begin, pragmas)
+
+    @event.listens_for(made.sync_engine, "connect")
+    def connect(connection: Any, record: object) -> None:
+        connection.run_async(lambda raw: raw.create_function("unicode_lower", 1, _lower, deterministic=True))
+
+    return made
+
+
+def plain_engine(path: Path) -> Engine:
+    """One reading connection without asyncio, for the thread that uses it alone."""
+    made = create_engine(
+        URL.create("sqlite", database=str(path)),
+        pool_size=1,
+        max_overflow=0,
+        pool_reset_on_return=None,
+        hide_parameters=True,
+    )
+    _prepare(made, path, "BEGIN", reader_pragmas)
+    return made
+
+
+def _prepare(engine: Engine, path: Path, begin: str, pragmas: Callable[[], Mapping[str, str | int]]) -> None:
+    """Set ``pragmas`` on each connection of ``engine`` and see that they hold; begin transactions as ``begin`` says."""
+
+    @event.listens_for(engine, "connect")
+    def connect(connection: Any, record: object) -> None:
+        connection.isolation_level = None  # or the driver begins and commits where it likes
+        cursor = connection.cursor()
+        try:
+            for name, value in pragmas().items():
+                cursor.execute(f"PRAGMA {name}={value}")
+                cursor.execute(f"PRAGMA {name}")
+                row = cursor.fetchone()
+                if row is None or row[0] != value:
+                    raise StoreError(f"{path}: {name} is {row and row[0]!r} where it must be {value!r}")
+        finally:
+            cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _lower(text: str | None) -> str | None:
+    return None if text is None else text.lower()
