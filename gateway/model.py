@@ -157,12 +157,14 @@ class Append:
     """One atomic unit of storing: the drafts of one request, or of one item of a batch.
 
     ``key`` is the sender's idempotency key with the fingerprint of what was asked (``None``: no key). All drafts, the
-    key and the answer commit together or not at all.
+    key and the answer commit together or not at all. ``listed``: asked for as a list of users, whose answer is a 2xx,
+    and so remembered, even if none of them exists.
     """
 
     sender: str
     drafts: tuple[Draft, ...]
     key: tuple[str, bytes] | None = None
+    listed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,8 +125,13 @@ async def open_gateway(
             try:
                 await store.meta.epoch()
             except StoreUnavailable:
-                reasons.append("the database cannot be used")
-            return reasons
+                return [*reasons, "the database cannot be used"]
+            try:
+                async with asyncio.timeout(1.0):
+                    writable = await store.meta.writable()
+            except TimeoutError:
+                writable = False
+            return reasons if writable else [*reasons, "the database cannot be written"]
 
         ties = Ties(
             node=node, epoch=epoch, heartbeat=settings.heartbeat, frame_rate=settings.frame_rate,

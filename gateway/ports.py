@@ -52,7 +52,7 @@ class Inbox(Protocol):
         seq order. A draft whose user does not exist gets the outcome ``seq=None`` and stores nothing.
         If the sender used the key before (and it has not expired) for the same fingerprint, the first answer comes
         back, ``replayed``; for another fingerprint: ``Invalid`` ``idempotency_mismatch``. A key is remembered only if
-        something was stored, or there were several drafts. A caller that is cancelled does not take its request back.
+        something was stored, or the drafts are ``listed``. A caller that is cancelled does not take its request back.
         """
 
     def append_all(self, requests: Sequence[Append]) -> Awaitable[Sequence[Appended | BaseException]]:

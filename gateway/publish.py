@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Push:
     """One request to store: its recipients in order (no duplicates), the rendered content, its life in seconds.
 
-    ``key``: the sender's idempotency key and the fingerprint of the request.
+    ``key``: the sender's idempotency key and the fingerprint of the request. ``listed``: as of ``Append``.
     """
 
     recipients: tuple[str, ...]
@@ -43,6 +43,7 @@ class Push:
     category: str | None
     ttl: int
     key: tuple[str, bytes] | None = None
+    listed: bool = False
 
 
 class Publisher:
@@ -96,7 +97,7 @@ class Publisher:
             Draft(new_id(now), user_id, push.content, push.category, created_at, expires_at, online.get(user_id))
             for user_id in push.recipients
         ]
-        return Append(sender, tuple(drafts), push.key)
+        return Append(sender, tuple(drafts), push.key, push.listed)
 
     def _ring(self, requests: Sequence[Append], done: asyncio.Future[Sequence[Appended | BaseException]]) -> None:
         if done.cancelled() or done.exception() is not None:

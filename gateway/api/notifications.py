@@ -140,7 +140,7 @@ def _items(raw: bytes) -> list[Wanted | Invalid]:
 
 
 def _push(wanted: Wanted) -> Push:
-    return Push(wanted.recipients or (), wanted.content, wanted.category, wanted.ttl, wanted.key)
+    return Push(wanted.recipients or (), wanted.content, wanted.category, wanted.ttl, wanted.key, wanted.many)
 
 
 async def _pass_by(request: Request, sender: str, wanted: Wanted) -> Response:

@@ -154,7 +154,7 @@ def _store(
                 )
             outcomes.append(Stored(user_id, draft.id, seq, draft.created_at, draft.expires_at, draft.online))
         results[place] = Appended(tuple(outcomes), overfull=tuple({o.user_id for o in outcomes} & full) if full else ())
-        if request.key is not None and (len(outcomes) > 1 or outcomes[0].seq is not None):
+        if request.key is not None and (request.listed or outcomes[0].seq is not None):
             keys.append(
                 {
                     "sender": request.sender,

@@ -152,7 +152,17 @@ class Database:
         task.add_done_callback(self._under_way.discard)
         return await asyncio.shield(task)
 
-    async def _write(self, work: Work[T]) -> T:
+    @property
+    def refuses_writes(self) -> bool:
+        """Whether the last write that needed room failed, and none has ``proved`` the contrary since."""
+        return "written" in self._failing
+
+    async def prove(self, work: Work[T]) -> T:
+        """As ``write``, of something large enough to say that writing works again: on a full disk a transaction that
+        changes nothing succeeds too, and one that fits into a page that is left over."""
+        return await self._shielded(self._write(work, proves=True))
+
+    async def _write(self, work: Work[T], *, proves: bool = False) -> T:
         async with self._writing:
             writer = self._writer
             if writer is None:
@@ -165,7 +175,8 @@ class Database:
                 raise
             except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
                 raise self._unavailable("written", error) from error
-            self._answers("written")
+            if proves:
+                self._answers("written")
             await self._keep_wal_small(writer)
             return result
 

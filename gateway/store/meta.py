@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from gateway.errors import StoreUnavailable
 from gateway.model import new_id
 from gateway.store.database import Database, Durability
 from gateway.store.tables import meta
 
-EPOCH, RUNNING = "epoch", "running"
+EPOCH, RUNNING, PROBE = "epoch", "running", "probe"
+PROBE_SIZE = 128 << 10
+"""Bytes; the body of a request is 64 KiB at most."""
 
 
 class SqlMeta:
@@ -47,6 +50,17 @@ class SqlMeta:
             self._running = False
             statement = delete(meta).where(meta.c.name == RUNNING)
             await self._database.write(lambda connection: connection.execute(statement) and None)
+
+    async def writable(self) -> bool:
+        """Whether what is written now reaches the file. Tried only after a failure, with more than a push needs."""
+        if not self._database.refuses_writes:
+            return True
+        try:
+            await self._database.prove(lambda connection: put(connection, PROBE, "-" * PROBE_SIZE))
+            await self._database.write(lambda connection: put(connection, PROBE, ""))
+        except StoreUnavailable:
+            return False
+        return True
 
 
 def ensure_epoch(connection: Connection) -> str:

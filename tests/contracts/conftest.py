@@ -52,8 +52,10 @@ class World:
     ) -> Draft:
         return Draft(f"n{next(self.numbers)}", user_id, text, category, self.now, self.now + ttl, online=True)
 
-    async def append(self, *drafts: Draft, sender: str = "c~shop", key: tuple[str, bytes] | None = None) -> Appended:
-        return await self.store.inbox.append(Append(sender, drafts, key))
+    async def append(
+        self, *drafts: Draft, sender: str = "c~shop", key: tuple[str, bytes] | None = None, listed: bool = False
+    ) -> Appended:
+        return await self.store.inbox.append(Append(sender, drafts, key, listed))
 
     async def push(self, user_id: str = "ann", amount: int = 1, *, ttl: int = DAY, text: str = "x") -> list[Stored]:
         return [(await self.append(self.draft(user_id, ttl=ttl, text=text))).outcomes[0] for _ in range(amount)]

@@ -132,9 +132,12 @@ async def test_a_key_whose_only_draft_had_no_user_is_not_remembered(world: World
     assert later.outcomes[0].seq == 1
 
 
-async def test_a_key_of_several_drafts_is_remembered_also_if_no_user_was_known(world: World) -> None:
-    await world.append(world.draft("x"), world.draft("y"), key=("k", b"1"))
-    assert (await world.append(world.draft("x"), world.draft("y"), key=("k", b"1"))).replayed
+async def test_a_key_of_a_list_is_remembered_also_if_no_user_was_known(world: World) -> None:
+    await world.append(world.draft("x"), world.draft("y"), key=("k", b"1"), listed=True)
+    assert (await world.append(world.draft("x"), world.draft("y"), key=("k", b"1"), listed=True)).replayed
+    await world.append(world.draft("x"), key=("k2", b"1"), listed=True)
+    await world.user("x")
+    assert (await world.append(world.draft("x"), key=("k2", b"1"), listed=True)).replayed
 
 
 async def test_a_value_that_cannot_be_stored_fails_its_item_alone(world: World) -> None:

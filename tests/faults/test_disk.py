@@ -192,7 +192,10 @@ async def fill_and_recover(node: FastNode, row: Row, *, full: Callable[[], objec
     assert second.hello["head"] == len(answered)
     await second.close()
     assert node.request("POST", "/auth/login", json=credentials).status_code == 503
+    red = node.request("GET", "/readyz", expect=503).json()
+    assert red["reasons"] == ["the database cannot be written"]
     room()
+    await eventually_async(lambda: node.request("GET", "/readyz").status_code == 200, what="green again")
     await eventually_async(lambda: push(number) == 201, what="recovered without a restart")
     assert (await socket.notifications(1))[0]["id"] == answered[-1]
     node.request("POST", "/auth/login", json=credentials, expect=200)
@@ -261,10 +264,13 @@ async def test_S5_another_process_that_holds_the_write_lock_is_waited_for_and_th
             while not pushing.done() and time.monotonic() - began < hold:
                 # Reading waits for no writer, and revocations are read all the while.
                 await asyncio.to_thread(node.request, "GET", "/inbox", token=device, expect=200)
-                await asyncio.to_thread(node.request, "GET", "/readyz", expect=200)
+                await asyncio.to_thread(node.request, "GET", "/readyz", expect=200 if expect == 201 else None)
                 await socket.quiet()
                 await asyncio.sleep(0.1)
             assert pushing.done() == (expect == 503)
+            if expect == 503:
+                red = await asyncio.to_thread(node.request, "GET", "/readyz", expect=503)
+                assert red.json()["reasons"] == ["the database cannot be written"]
             holder.execute("ROLLBACK")
             await pushing
             row.attempted += 1
@@ -272,6 +278,7 @@ async def test_S5_another_process_that_holds_the_write_lock_is_waited_for_and_th
             if expect == 201:
                 await socket.notifications(1)
             row.also[str(expect)] = f"{time.monotonic() - began:.1f}s"
+    eventually(lambda: node.request("GET", "/readyz").status_code == 200, what="green again")
     node.push(shop, user_id=user.id)
     assert (await socket.next("notification"))["seq"] == 2, "what was answered 503 was rolled back whole"
     await socket.close()
