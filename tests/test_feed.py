@@ -77,7 +77,7 @@ def test_a_caller_that_cannot_write_any_more_resumes_where_it_stopped() -> None:
     del log.live[2]
     playing = feed.play(log.page(0, rows=10))
     assert [next(playing), next(playing)] == [entry(1), Gap(2, 2)]
-    playing.close()
+    del playing
     assert list(feed.play(log.page(feed.after, rows=10))) == [entry(3), entry(4), entry(5)]
 
 
