@@ -37,6 +37,8 @@ class Process:
                 stderr=errors,
                 cwd=directory,
                 env=bare | env,
+                # A shell's background job ignores Ctrl-C, and so would all that it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.pid = self._process.pid
 
