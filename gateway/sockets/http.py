@@ -14,6 +14,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from gateway.sockets.upgrade import Asked
 from gateway.sockets.wire import WireLimits, half_close, problem
 
 _PIECE = 64 * 1024
@@ -173,11 +174,20 @@ class BoundedHttp(HttpToolsProtocol):
         self._await(None)
         self._awaiting = None
         transport = self.transport
-        self.handle_websocket_upgrade()
+        self.connections.discard(self)
+        # Ours, whatever uvicorn's types say: it takes the request as it was read, and reads no head a second time.
+        protocol = cast("Any", self.ws_protocol_class)(
+            config=self.config, server_state=self.server_state, app_state=self.app_state
+        )
+        protocol.connection_made(transport)
+        transport.set_protocol(protocol)
+        method = self.parser.get_method().decode("ascii")
+        secure = self.scheme == "https"
+        protocol.requested(Asked(method, self.url, self.headers, secure, self.server, self.client))
         # It refers to this object and back: 4.7 KB that only the garbage collector would find, for every socket.
         self.parser = None  # type: ignore[assignment]
         if early:
-            cast("asyncio.Protocol", transport.get_protocol()).data_received(early)
+            protocol.data_received(early)
 
     # -- refusing ----------------------------------------------------------------------------------------------
 

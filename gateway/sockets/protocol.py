@@ -23,7 +23,7 @@ from gateway.ports import EncodedFrame, Handled, Transport
 from gateway.sockets import wire
 from gateway.sockets.framing import Goodbye, Parser, Parsers, Ping
 from gateway.sockets.handshake import Conversation
-from gateway.sockets.upgrade import BadRequest, converse
+from gateway.sockets.upgrade import Asked, BadRequest, converse
 from gateway.sockets.wire import WireLimits
 
 _SHUTDOWN_LINGER = 1.0  # seconds: the drain before it has asked politely
@@ -172,15 +172,17 @@ class SocketProtocol(asyncio.Protocol):
         self._connections.add(self)
         self._arm(self._parsers.limits.handshake_timeout, self._too_slow)
 
+    def requested(self, asked: Asked) -> None:
+        """The upgrade request, which ``sockets/http.py`` has read: the first thing after ``connection_made``."""
+        if isinstance(self._conversation, partial):
+            try:
+                self._conversation = self._conversation(self, asked)
+            except BadRequest as error:
+                self.deny(error.response)
+
     def data_received(self, data: bytes) -> None:
         self.heard += len(data)
         if self._state is _State.HANDSHAKE:
-            if isinstance(self._conversation, partial):
-                try:
-                    self._conversation = self._conversation(self, data, self._transport)
-                except BadRequest as error:
-                    self.deny(error.response)
-                return
             # Nobody may speak before the 101 (RFC 6455 section 4.1); who does is kept waiting, within bounds.
             self._early += data
             if len(self._early) > self._parsers.limits.max_size:
@@ -260,9 +262,7 @@ class SocketProtocol(asyncio.Protocol):
     def _tell(self, method: Callable[..., None], *what: object) -> None:
         try:
             method(*what)
-        except (
-            Exception
-        ):  # a promise broken up there may not take the event loop's callback down: the client hears 1011
+        except Exception:  # a promise broken up there may not take the loop's callback down; the client hears 1011
             log.exception("a connection failed")
             self.end(INTERNAL_ERROR)
 

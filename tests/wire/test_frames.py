@@ -358,7 +358,8 @@ def test_an_idle_connection_keeps_no_task_no_parser_and_nothing_of_its_request(s
     kept = Counter(state["kept"])
     assert (kept["BoundedHttp"], kept["SocketProtocol"]) == (1, 5)  # the one that asks, and the five
     assert kept["Parser"] == Counter(idle["kept"])["Parser"] or kept["Parser"] == 1  # they share what was there
-    assert set(kept) == {"BoundedHttp", "SocketProtocol", "Parser", "_Core"}
+    assert set(kept) == {"BoundedHttp", "SocketProtocol", "Parser", "_Core", "ServerProtocol"}
+    assert kept["ServerProtocol"] == 1  # the one whose rules all handshakes are checked by
 
 
 def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(server: EchoServer) -> None:
@@ -372,7 +373,8 @@ def test_a_connection_that_is_over_leaves_nothing_for_the_garbage_collector(serv
     half.shut()
     eventually(lambda: server.state()["open"] == 0)
     kept = Counter(server.state()["kept"])
-    assert set(kept) <= {"BoundedHttp", "Parser", "_Core"}
+    assert set(kept) <= {"BoundedHttp", "Parser", "_Core", "ServerProtocol"}
+    assert kept["ServerProtocol"] == 1  # the one whose rules all handshakes are checked by
     assert kept["BoundedHttp"] == 1
     assert kept["_Core"] == kept["Parser"]  # none without an owner
 
