@@ -69,11 +69,12 @@ class Keyring:
         self._ring = self._build(keys)
         # A backend sends thousands of requests with one token; what was verified once stays so, but for the time.
         self._verified: dict[str, tuple[Claims, int]] = {}
+        self._heads: dict[str, _Key] = {}
 
     def replace(self, keys: Sequence[SigningKey]) -> None:
         """From now on these keys, all at once; if one cannot be used (ValueError), the old ones stay."""
         self._ring = self._build(keys)
-        self._verified = {}
+        self._verified, self._heads = {}, {}
 
     def sign(
         self,
@@ -192,20 +193,28 @@ class Keyring:
     def _verify(self, raw: object, now: float) -> Claims:
         if not isinstance(raw, str) or len(raw) > LONGEST or not _SHAPE.fullmatch(raw):
             raise TokenInvalid("shape")
-        head, body, _ = (_decode(part) for part in raw.split("."))
-        header = _object(head)
+        head, body, signature = raw.split(".")
+        _decode(signature)  # for its spelling: jose forgives there what is not canonical
+        key = self._heads.get(head) or self._key(head)
+        jws.verify(raw, key.verifies, [key.algorithm])
+        claims, not_before = self._claims(_object(_decode(body)), now)
+        if len(self._verified) >= REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[raw] = claims, not_before
+        return claims
+
+    def _key(self, head: str) -> _Key:
+        """The key that a header names. All tokens of one key have the same header: it is read once."""
+        header = _object(_decode(head))
         # Exactly these three: no crit, b64, zip, jku, jwk, x5u, x5c (RFC 7515 section 4.1.11, RFC 8725 section 3.10).
         if header.keys() != {"alg", "kid", "typ"} or header["typ"] not in _TYPES:
             raise TokenInvalid("header")
         key = self._ring.by_kid.get(header["kid"])
         if key is None or header["alg"] != key.algorithm:
             raise TokenInvalid("key")
-        jws.verify(raw, key.verifies, [key.algorithm])
-        claims, not_before = self._claims(_object(body), now)
-        if len(self._verified) >= REMEMBERED:
-            del self._verified[next(iter(self._verified))]
-        self._verified[raw] = claims, not_before
-        return claims
+        if len(self._heads) < REMEMBERED:  # one can be spelled in a few ways, all harmless
+            self._heads[head] = key
+        return key
 
     def _claims(self, claims: Mapping[str, Any], now: float) -> tuple[Claims, int]:
         audience = claims["aud"]
@@ -259,8 +268,11 @@ def _decode(part: str) -> bytes:
     return raw
 
 
+_JSON = json.JSONDecoder(object_pairs_hook=unique_members, parse_constant=no_constant)
+
+
 def _object(raw: bytes) -> dict[str, Any]:
-    value = json.loads(raw.decode(), object_pairs_hook=unique_members, parse_constant=no_constant)
+    value = _JSON.decode(raw.decode())
     if not isinstance(value, dict):
         raise TokenInvalid("json")
     return value
