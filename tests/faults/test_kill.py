@@ -191,7 +191,7 @@ async def read_inbox(http: httpx2.AsyncClient, device: Device, history: History,
     return items
 
 
-async def test_P1_what_was_answered_survives_being_killed_at_any_moment(
+async def test_P1_API_07_what_was_answered_survives_being_killed_at_any_moment(
     launch: Callable[..., FastNode], row: Row, tmp_path: Path
 ) -> None:
     node = launch(frame_rate=100_000, frame_burst=100_000, log_level="info")
