@@ -127,8 +127,11 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith("sqlite+aiosqlite:///"):
+        url = value.get_secret_value()
+        if not url.startswith("sqlite+aiosqlite:///"):
             raise ValueError("must begin with sqlite+aiosqlite:/// (PostgreSQL comes in a later version)")
+        if "?" in url:
+            raise ValueError("takes no options: what follows the ? would not be heeded")
         return value
 
     @field_validator("redis_url")

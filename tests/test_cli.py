@@ -105,6 +105,7 @@ def test_CFG_01_an_unknown_setting_stops_everything_with_one_line_that_names_it(
         ("GATEWAY_SESSION_TTL", "9" * 20),
         ("GATEWAY_REFRESH_TOKEN_IDLE", "9" * 20),
         ("GATEWAY_FRAME_RATE", "inf"),
+        ("GATEWAY_DATABASE_URL", "sqlite+aiosqlite:///./a.db?mode=ro"),
     ],
 )
 def test_a_value_that_could_never_work_is_refused_and_names_its_setting(name: str, value: str) -> None:
