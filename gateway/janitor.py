@@ -17,6 +17,8 @@ from gateway.revocations import Revocations as Denylist
 
 EVERY = 5.0
 SLICE = 500
+CLOCK_MAY_JUMP = 2 * 3_600_000
+"""Milliseconds a ban is kept longer than it is needed: a clock that was set an hour ahead comes back."""
 SESSIONS_KEPT = 7 * 86_400_000
 """Milliseconds an ended session stays visible to whoever looks for what happened."""
 
@@ -53,8 +55,8 @@ class Janitor:
             raise
         await self._all("receipts and keys", lambda: self._inbox.purge(now=now, limit=SLICE))
         await self._all("sessions", lambda: self._sessions.purge(before=now - SESSIONS_KEPT, limit=SLICE))
-        await self._all("revocations", lambda: self._revocations.purge(now=now, limit=SLICE))
-        self._denylist.forget(now=now)
+        await self._all("revocations", lambda: self._revocations.purge(now=now - CLOCK_MAY_JUMP, limit=SLICE))
+        self._denylist.forget(now=now - CLOCK_MAY_JUMP)
 
     async def _all(self, kind: str, slice_of: Callable[[], Awaitable[int]]) -> None:
         while (gone := await slice_of()) > 0:

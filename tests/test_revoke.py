@@ -13,7 +13,7 @@ from gateway.closing import TOKEN_REVOKED, USER_DISABLED
 from gateway.connection import Connection
 from gateway.errors import StoreUnavailable
 from gateway.hub import Hub
-from gateway.janitor import Janitor
+from gateway.janitor import CLOCK_MAY_JUMP, Janitor
 from gateway.metrics import Metrics
 from gateway.model import Actor, Ban, Revocation, Target
 from gateway.revocations import FRESH_FOR, Revocations
@@ -140,13 +140,15 @@ class Sweeper:
 async def test_the_janitor_goes_on_until_nothing_is_due_and_trims_whom_it_was_told_of() -> None:
     work: Any = Sweeper(expired=1200, purged=700)
     denylist, clock = Revocations(), Seconds()
-    denylist.add([Ban(1, "session", "old", "ada", None, 1, "token_revoked")])
+    ended = int(clock.now * 1000) - CLOCK_MAY_JUMP
+    denylist.add([Ban(1, "session", "old", "ada", None, ended, "token_revoked")])
+    denylist.add([Ban(2, "session", "over", "ada", None, ended + 1, "token_revoked")])
     janitor = Janitor(
         inbox=work, sessions=work, revocations=work, denylist=denylist, clock=clock, metrics=Metrics(), keep=10
     )
     janitor.overfull(["bob", "ada", "bob"])
     await janitor.sweep()
-    assert (work.due["expired"], work.due["purged"], work.trimmed, len(denylist)) == (0, 0, [["ada", "bob"]], 0)
+    assert (work.due["expired"], work.due["purged"], work.trimmed, len(denylist)) == (0, 0, [["ada", "bob"]], 1)
     janitor.overfull(["cid"])
     work.down = True
     with pytest.raises(StoreUnavailable):

@@ -1,9 +1,8 @@
 """One WebSocket on one TCP connection, as uvicorn's ``ws=`` class and as ``ports.Transport``. Parses nothing itself.
 
-Its life: HANDSHAKE (an ASGI conversation decides) → OPEN (messages go to whoever was handed over) → CLOSING (our close
-frame is out, the peer's is awaited) → OVER (what still comes in is thrown away) → GONE. An idle one holds no task, no
-queue, no scope and no parser. A peer that does not read cannot hold up its end: every close has a deadline and then
-resets, because ``transport.close()`` alone waits for the write buffer to drain, for ever if need be.
+HANDSHAKE (an ASGI conversation decides) → OPEN (messages go to whoever was handed over) → CLOSING (our close frame is
+out) → OVER (what still comes in is thrown away) → GONE. An idle one holds no task, queue, scope or parser. Every close
+has a deadline and then resets: ``transport.close()`` alone waits for a peer that does not read, for ever if need be.
 """
 
 from __future__ import annotations
@@ -206,20 +205,14 @@ class SocketProtocol(asyncio.Protocol):
         self._state = _State.GONE
         self._disarm()
         self._connections.discard(self)
-        handled, self._handled = self._handled, None
         if self._parser is not None:
             self._parser.close()
-        why = self._why or PEER_GONE
         if isinstance(self._conversation, Conversation):
-            self._conversation.gone(why.code, "")
-        if handled is not None:
-            self._tell(handled.lost, why)
+            self._conversation.gone((self._why or PEER_GONE).code, "")
+        self._leave()
 
-    def shutdown(self) -> None:
-        """For uvicorn, when it stops. Called in any state, and never raises: that would stop the stopping."""
+    def shutdown(self) -> None:  # uvicorn stops; called in any state, and must not raise: that would stop the stopping
         self.close(DRAINING, linger=_SHUTDOWN_LINGER)
-
-    # -- reading -----------------------------------------------------------------------------------------------
 
     def _read(self, data: bytes) -> None:
         if self._state > _State.CLOSING:
@@ -255,7 +248,7 @@ class SocketProtocol(asyncio.Protocol):
         if self._state is _State.OPEN:
             self._why = why
             self._transport.write(wire.close_frame(why.code, why.reason))
-        self._state = _State.OVER
+        self._leave()
         wire.half_close(self._transport)
         self._arm(self._parsers.limits.close_timeout)
 
@@ -268,9 +261,16 @@ class SocketProtocol(asyncio.Protocol):
 
     def _finish(self) -> None:
         """Nothing more is said or heard; what is written may still reach the peer, for a while."""
-        self._state = _State.OVER
+        self._leave()
         self._transport.close()
         self._arm(self._parsers.limits.close_timeout)
+
+    def _leave(self) -> None:
+        """Over, and whoever was handed over is told now: the peer may take its time to hang up."""
+        self._state = max(self._state, _State.OVER)
+        handled, self._handled = self._handled, None
+        if handled is not None:
+            self._tell(handled.lost, self._why or PEER_GONE)
 
     def _reset(self) -> None:
         if self._state is not _State.GONE:
@@ -292,7 +292,7 @@ class SocketProtocol(asyncio.Protocol):
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+        self._timer = None
 
 
 def socket_protocol(limits: WireLimits) -> type[asyncio.Protocol]:
