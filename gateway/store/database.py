@@ -38,6 +38,8 @@ Durability = Literal["full", "relaxed"]
 Work = Callable[[Connection], T]
 
 READERS = 4
+PATIENCE = 10.0
+"""Seconds a write waits for its turn. Behind a lock that another process holds, each one before it waits five."""
 WAL_LIMIT = 64 << 20
 """Bytes. Beyond it the writer empties the log; before, SQLite copies pages back in passing."""
 _SYNCHRONOUS = {"full": 2, "relaxed": 1}
@@ -51,6 +53,7 @@ class Database:
 
     def __init__(self, path: Path, *, readers: int = READERS) -> None:
         self.path = path
+        self.patience = PATIENCE
         self._synchronous = _SYNCHRONOUS["full"]
         self._writer_engine = engine(path, "BEGIN IMMEDIATE", size=1, pragmas=self._writer_pragmas)
         self._readers = engine(path, "BEGIN", size=readers, pragmas=reader_pragmas)
@@ -163,7 +166,12 @@ class Database:
         return await self._shielded(self._write(work, proves=True))
 
     async def _write(self, work: Work[T], *, proves: bool = False) -> T:
-        async with self._writing:
+        try:
+            async with asyncio.timeout(self.patience):
+                await self._writing.acquire()
+        except TimeoutError:
+            raise StoreUnavailable from None
+        try:
             writer = self._writer
             if writer is None:
                 raise StoreUnavailable
@@ -179,6 +187,8 @@ class Database:
                 self._answers("written")
             await self._keep_wal_small(writer)
             return result
+        finally:
+            self._writing.release()
 
     async def _read(self, work: Work[T]) -> T:
         if self._writer is None:

@@ -244,3 +244,22 @@ async def test_nothing_that_was_answered_is_lost_when_the_process_is_killed(url:
         assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert plain.execute("PRAGMA foreign_key_check").fetchall() == []
     plain.close()
+
+
+async def test_a_write_does_not_wait_for_ever_for_its_turn(tmp_path: Path) -> None:
+    async with open_store(f"sqlite+aiosqlite:///{tmp_path}/gateway.db") as store:
+        store.database.patience = 0.05
+        let_go = asyncio.Event()
+
+        async def holding() -> None:
+            async with store.database._writing:
+                await let_go.wait()
+
+        holder = asyncio.create_task(holding())
+        for _ in range(3):  # one after the other would wait for each other; each gives up for itself
+            with pytest.raises(StoreUnavailable):
+                await add_user(store, "ann")
+        let_go.set()
+        await holder
+        await add_user(store, "ann")
+        assert (await store.users.get("ann")).id == "ann"
