@@ -22,7 +22,7 @@ from typing import Any
 import httpx2
 from faulty import FastNode, Row, all_done, examine
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from wire import Node, Socket, User, eventually_async
+from wire import Node, Socket, User, called_off, eventually_async
 
 ROUNDS = 20
 PRODUCERS = 6
@@ -284,8 +284,6 @@ def _titles(attempt: Attempt) -> set[str]:
 async def first_failure(work: asyncio.Task[None], *beside: asyncio.Task[None]) -> None:
     """Until ``work`` is done; a device that fails meanwhile fails the row at once."""
     done, _ = await asyncio.wait([work, *beside], return_when=asyncio.FIRST_COMPLETED)
-    for task in (work, *beside):
-        task.cancel()
-    await asyncio.gather(work, *beside, return_exceptions=True)
+    await called_off(work, *beside)
     for task in done:
         task.result()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx2
 from faulty import FastNode, Row
-from wire import Socket
+from wire import Socket, called_off
 
 ROUNDS = 60
 SOCKETS = 6
@@ -58,9 +58,7 @@ async def test_N13_what_is_committed_while_a_socket_opens_reaches_it_at_once(
             sockets = arriving.result()
             await sockets[0].send(type="ack", seq=number)  # or every arrival would have the whole log before it
             await asyncio.gather(*[socket.close() for socket in sockets])
-        for task in crowding:
-            task.cancel()
-        await asyncio.gather(*crowding, return_exceptions=True)
+        await called_off(*crowding)
     row.also["slowest"] = round(worst, 3)
     row.judge()
     assert node.complaints() == []

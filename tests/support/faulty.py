@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from forks import Forks
 from rawpeer import Raw, head
-from wire import Node
+from wire import Node, called_off
 
 BODY = "x" * 3900
 
@@ -149,6 +149,4 @@ async def all_done(*tasks: asyncio.Task[Any]) -> None:
     try:
         await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await called_off(*tasks)

@@ -53,6 +53,15 @@ async def hang_up() -> None:
             await connection.close()
 
 
+async def called_off(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel these until they are done: a cancellation that meets the end of a ``wait_for`` is lost in it (3.11)."""
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.5)
+    await asyncio.gather(*tasks, return_exceptions=True)  # what they raised is nobody's any more
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -17,7 +17,19 @@ from typing import Any, TypeVar
 import httpx2
 import pytest
 from hostile import refused_over_http
-from wire import HS256_KEYS, ROOT, Node, Socket, User, claims_of, eventually, eventually_async, forged, running
+from wire import (
+    HS256_KEYS,
+    ROOT,
+    Node,
+    Socket,
+    User,
+    called_off,
+    claims_of,
+    eventually,
+    eventually_async,
+    forged,
+    running,
+)
 
 T = TypeVar("T")
 REVOKED = (1008, "token_revoked")
@@ -83,8 +95,7 @@ class Listener:
     async def still_there(self) -> None:
         """Fails if it has been closed, or does not answer."""
         assert not self._reading.done()
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
+        await called_off(self._reading)
         assert (await self._socket.ask(type="ping"))["type"] == "pong"
 
 
