@@ -16,8 +16,7 @@
     ├── Limited                    429             over a rate; says when to come back
     └── Unavailable                503 · 1013      the store, or news of revocations, cannot be had now
         ├── StoreUnavailable
-        ├── RevocationsStale
-        └── Draining                       · 1012
+        └── RevocationsStale
 
 The core raises these and nothing between it and an edge catches them: ``api/problems.py`` turns them into a status,
 ``sockets/endpoint.py`` into a close. ``code`` is the stable machine word; ``str(error)`` is the human detail and never
@@ -32,7 +31,6 @@ from typing import ClassVar
 
 from gateway.closing import (
     CREDENTIALS_CONFLICT,
-    DRAINING,
     INSUFFICIENT_SCOPE,
     OVERLOADED,
     TOKEN_EXPIRED,
@@ -157,10 +155,6 @@ class StoreUnavailable(Unavailable):
 
 class RevocationsStale(Unavailable):
     code, detail = "revocations_stale", "News of revocations is late."
-
-
-class Draining(Unavailable):
-    code, detail, close = "draining", "This node is shutting down.", DRAINING
 
 
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")

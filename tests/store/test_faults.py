@@ -256,10 +256,13 @@ async def test_a_write_does_not_wait_for_ever_for_its_turn(tmp_path: Path) -> No
                 await let_go.wait()
 
         holder = asyncio.create_task(holding())
-        for _ in range(3):  # one after the other would wait for each other; each gives up for itself
-            with pytest.raises(StoreUnavailable):
-                await add_user(store, "ann")
-        let_go.set()
-        await holder
+        try:
+            async with asyncio.timeout(5):  # without patience it would wait for ever, and so would this test
+                for _ in range(3):
+                    with pytest.raises(StoreUnavailable):
+                        await add_user(store, "ann")
+        finally:
+            let_go.set()
+            await holder
         await add_user(store, "ann")
         assert (await store.users.get("ann")).id == "ann"

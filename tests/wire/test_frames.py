@@ -349,15 +349,6 @@ def test_our_ping_is_an_empty_ping(server: EchoServer) -> None:
     assert raw.next() == (PING, b"")
 
 
-@pytest.mark.parametrize("breach", [frame(3), frame(CLOSE)])
-def test_who_is_over_is_off_the_books_at_once_though_the_peer_does_not_hang_up(
-    server: EchoServer, breach: bytes
-) -> None:
-    raw = server.open().send(breach)
-    eventually(lambda: server.state()["open"] == 0, within=2)
-    raw.shut()
-
-
 def test_an_idle_connection_keeps_no_task_no_parser_and_nothing_of_its_request(server: EchoServer) -> None:
     idle = server.get("/state?gc=1")
     for _ in range(5):

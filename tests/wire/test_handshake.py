@@ -65,6 +65,15 @@ def test_a_close_before_accept_can_be_a_plain_403(start: Callable[..., EchoServe
     eventually(lambda: server.state()["lost"] == ["token_revoked"])
 
 
+def test_who_broke_a_rule_is_off_the_books_at_once_though_it_does_not_hang_up(
+    start: Callable[..., EchoServer],
+) -> None:
+    server = start(close_timeout=30)
+    raw = server.open().send(frame(3))
+    eventually(lambda: server.state()["open"] == 0, within=2)
+    raw.shut()
+
+
 def test_a_refused_client_that_does_not_answer_is_reset(start: Callable[..., EchoServer]) -> None:
     server = start(close_timeout=0.3)
     before = server.sockets()
