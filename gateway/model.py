@@ -379,3 +379,44 @@ class ConnectionInfo:
     opened_at: int
     token_expires_at: int
     behind: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Open connections of many nodes, by id. ``missing``: nodes that are there and did not answer in time."""
+
+    connections: tuple[ConnectionInfo, ...]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceInfo:
+    """One user, as far as all nodes together know. ``since``: when the user came online, however many devices changed.
+
+    ``devices`` counts sessions, ``connections`` open sockets; ``online`` None: it cannot be known now.
+    """
+
+    user_id: str
+    online: bool | None
+    since: int | None = None
+    devices: int = 0
+    connections: int = 0
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodePresence:
+    """What one node has open: users with a connection there, and connections. ``since``: when the node began."""
+
+    node: str
+    users: int
+    connections: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceSummary:
+    """Every node that lives. ``complete``: whether the others could be asked; if not, only this node is in it."""
+
+    nodes: tuple[NodePresence, ...]
+    complete: bool = True

@@ -19,14 +19,18 @@ from gateway.model import (
     AuditRecord,
     Ban,
     Client,
+    ConnectionInfo,
     Entry,
     Listing,
     MarkedRead,
     Opening,
     Page,
+    PresenceInfo,
+    PresenceSummary,
     Receipt,
     Revocation,
     Role,
+    Roster,
     Session,
     Signal,
     SigningKey,
@@ -284,15 +288,25 @@ class Bus(Protocol):
     """Carries hints between nodes. It holds no truth: at most once, in no promised order."""
 
     def listen(self, receiver: Receiver) -> AbstractAsyncContextManager[None]:
-        """Subscribed on entry: nothing published inside the block is missed while the bus is up."""
+        """Inside the block ``receiver`` hears this node and the others. A bus that cannot be reached is no error:
+        it is looked for until it answers, and ``trouble`` says so meanwhile."""
 
     def publish(self, signals: Sequence[Signal]) -> None:
-        """Never waits, never raises. Self-delivery included."""
+        """Never waits, never raises. This node's receiver has heard them when it returns; the others hear them soon,
+        or are told to ``resync`` those users when the bus is back."""
 
     def watch(self, user_id: str) -> None:
-        """This node now has a connection of the user: their signals are wanted."""
+        """This node now has a connection of the user: their signals are wanted. Once they will be heard, ``resync``
+        names the user: what was missed until then was missed."""
 
     def unwatch(self, user_id: str) -> None: ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why hints do not travel now, in words for the operator; None while they do."""
+
+    async def connections(self, user_id: str | None, *, after: str | None, limit: int) -> Roster:
+        """Open connections on every node, of one user or of all, by id: the first ``limit`` above ``after``."""
 
 
 class Receiver(Protocol):
@@ -301,16 +315,32 @@ class Receiver(Protocol):
     def signals(self, signals: Sequence[Signal]) -> None: ...
 
     def resync(self, user_ids: Iterable[str] | None) -> None:
-        """Signals of these users (None: of all) may have been missed until now."""
+        """Signals of these users (None: of all, and of revocations) may have been missed until now."""
+
+    def connections(self, user_id: str | None, *, after: str | None, limit: int) -> Sequence[ConnectionInfo]:
+        """The open connections of this node, by id: the first ``limit`` above ``after``."""
 
 
 class Presence(Protocol):
-    def joined(self, user_id: str) -> None: ...
+    """Who is online, on all nodes together. It may be a few seconds old, and forgets a dead node after its time."""
 
-    def left(self, user_id: str) -> None: ...
+    def keep(self) -> AbstractAsyncContextManager[None]:
+        """Inside the block the other nodes are told of this one. On the way out this node's part is taken back."""
+
+    def joined(self, user_id: str, session: str | None) -> None:
+        """Once a connection. Never waits, never raises; nor does ``left``."""
+
+    def left(self, user_id: str, session: str | None) -> None:
+        """A user is gone only when nothing has joined for a moment: one who reconnects was never away."""
 
     async def online(self, user_ids: Sequence[str]) -> Mapping[str, bool | None]:
-        """Whether any device of each user is connected, on any node; None when that cannot be known now."""
+        """Whether any device of each user is connected, on any node; None when that cannot be known now. Asked in
+        every push: it answers within a fraction of a second, whatever is broken."""
+
+    async def of(self, user_ids: Sequence[str]) -> Sequence[PresenceInfo]:
+        """One each, in order."""
+
+    async def summary(self) -> PresenceSummary: ...
 
 
 class Transport(Protocol):

@@ -6,6 +6,7 @@ Long lists are handed over in slices, and the loop turns between them: 9000 sock
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from gateway import frames
 from gateway.errors import StoreUnavailable
 from gateway.hub import Attached, Hub
 from gateway.metrics import Metrics
-from gateway.model import Arrived, MarkedRead, Passing, RevocationsChanged, Signal, State, Withdrawn
+from gateway.model import Arrived, ConnectionInfo, MarkedRead, Passing, RevocationsChanged, Signal, State, Withdrawn
 
 SLICE = 200
 MOST_PASSING = 100_000
@@ -127,6 +128,10 @@ class Relay:
         for user_id in list(self._hub.users if user_ids is None else user_ids):
             for connection in self._hub.of(user_id):
                 connection.recheck(None)
+
+    def connections(self, user_id: str | None, *, after: str | None, limit: int) -> Sequence[ConnectionInfo]:
+        found = [one for one in self._hub.connections(user_id) if after is None or one.id > after]
+        return heapq.nsmallest(limit, found, key=lambda one: one.id)
 
     async def recheck(self) -> None:
         """The slow re-check, once: comparing each local user's log with what was told finds a lost last signal."""

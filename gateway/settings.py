@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 PREFIX = "GATEWAY_"
 _LONGEST = 36_500 * 86_400
@@ -44,8 +44,15 @@ class Settings(BaseModel):
         "auto", description="/docs and /openapi.json; auto: only when listening on loopback."
     )
 
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that serve one port. More than one needs PostgreSQL."
+    )
+
     # what it keeps
     database_url: SecretStr = SecretStr("sqlite+aiosqlite:///./var/gateway.db")
+    database_connections: int = Field(
+        10, ge=3, le=1000, description="PostgreSQL: connections a process holds at most, one more for revocations."
+    )
     redis_url: SecretStr | None = None
     durability: Literal["full", "relaxed"] = Field(
         "full", description="relaxed: a power cut may lose the last answers (the epoch then changes)."
@@ -128,18 +135,33 @@ class Settings(BaseModel):
     @classmethod
     def _known_database(cls, value: SecretStr) -> SecretStr:
         url = value.get_secret_value()
-        if not url.startswith("sqlite+aiosqlite:///"):
-            raise ValueError("must begin with sqlite+aiosqlite:/// (PostgreSQL comes in a later version)")
-        if "?" in url:
+        if url.startswith(("postgres://", "postgresql://")):
+            raise ValueError("must begin with postgresql+asyncpg:// (the driver is part of it)")
+        if not url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+            raise ValueError("must begin with sqlite+aiosqlite:/// or postgresql+asyncpg://")
+        if url.startswith("sqlite") and "?" in url:
             raise ValueError("takes no options: what follows the ? would not be heeded")
         return value
 
     @field_validator("redis_url")
     @classmethod
-    def _no_redis_yet(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None:
-            raise ValueError("is not supported yet: leave it unset, one node needs no Redis")
+    def _known_redis(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must begin with redis://, rediss:// (TLS) or unix://")
         return value
+
+    @model_validator(mode="after")
+    def _one_process_on_sqlite(self) -> Settings:
+        if self.workers > 1 and self.on_sqlite:
+            raise ValueError(
+                "GATEWAY_WORKERS: several processes cannot serve one SQLite database; "
+                "set GATEWAY_DATABASE_URL to postgresql+asyncpg://…, and GATEWAY_REDIS_URL"
+            )
+        return self
+
+    @property
+    def on_sqlite(self) -> bool:
+        return self.database_url.get_secret_value().startswith("sqlite")
 
 
 def setting_names() -> list[str]:
@@ -163,8 +185,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         settings = Settings.model_validate({known[n]: v for n, v in given.items() if n in known and v != ""})
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
-            name = PREFIX + str(problem["loc"][0]).upper() if problem["loc"] else PREFIX + "…"
-            complaints.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+            text = problem["msg"].removeprefix("Value error, ")  # what is about several settings names them itself
+            complaints.append(f"{PREFIX}{str(problem['loc'][0]).upper()}: {text}" if problem["loc"] else text)
         raise SettingsError("\n".join(complaints)) from None
     if complaints:
         raise SettingsError("\n".join(complaints))

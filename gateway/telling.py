@@ -90,14 +90,14 @@ class Telling:
         ties = self.ties
         if ties.hub.attach(self):
             ties.bus.watch(self.claims.subject)
-        ties.presence.joined(self.claims.subject)
+        ties.presence.joined(self.claims.subject, self.claims.session)
         ties.pulse.attach(self)
 
     def _detach(self) -> None:
         ties = self.ties
         if ties.hub.detach(self):
             ties.bus.unwatch(self.claims.subject)
-        ties.presence.left(self.claims.subject)
+        ties.presence.left(self.claims.subject, self.claims.session)
         ties.pulse.detach(self)
 
     def start(self) -> None:

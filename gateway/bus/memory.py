@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.model import Signal
+from gateway.model import Roster, Signal
 from gateway.ports import Receiver
 
 
@@ -32,3 +32,11 @@ class MemoryBus:
 
     def unwatch(self, user_id: str) -> None:
         """Nothing to do."""
+
+    @property
+    def trouble(self) -> str | None:
+        return None
+
+    async def connections(self, user_id: str | None, *, after: str | None, limit: int) -> Roster:
+        found = [one for r in self._receivers for one in r.connections(user_id, after=after, limit=limit)]
+        return Roster(tuple(sorted(found, key=lambda one: one.id)[:limit]))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from gateway.model import PresenceInfo, PresenceSummary
 
 
 class MemoryPresence:
@@ -12,13 +15,23 @@ class MemoryPresence:
     def __init__(self) -> None:
         self._connections: Counter[str] = Counter()
 
-    def joined(self, user_id: str) -> None:
+    @asynccontextmanager
+    async def keep(self) -> AsyncIterator[None]:
+        yield
+
+    def joined(self, user_id: str, session: str | None) -> None:
         self._connections[user_id] += 1
 
-    def left(self, user_id: str) -> None:
+    def left(self, user_id: str, session: str | None) -> None:
         self._connections[user_id] -= 1
         if self._connections[user_id] <= 0:
             del self._connections[user_id]
 
     async def online(self, user_ids: Sequence[str]) -> Mapping[str, bool | None]:
         return {user_id: user_id in self._connections for user_id in user_ids}
+
+    async def of(self, user_ids: Sequence[str]) -> Sequence[PresenceInfo]:
+        return [PresenceInfo(user_id, user_id in self._connections) for user_id in user_ids]
+
+    async def summary(self) -> PresenceSummary:
+        return PresenceSummary(())
