@@ -6,7 +6,6 @@ Heavy imports stay inside the commands that need them: ``gateway version`` loads
 from __future__ import annotations
 
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Annotated
@@ -57,27 +56,34 @@ DatabaseUrl = Annotated[
 def serve(
     host: Annotated[str | None, typer.Option("--host", help="GATEWAY_HOST")] = None,
     port: Annotated[int | None, typer.Option("--port", help="GATEWAY_PORT; 0 takes a free one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="GATEWAY_WORKERS: processes behind the port; they need PostgreSQL.")
+    ] = None,
     database_url: DatabaseUrl = None,
     log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error")] = None,
     log_format: Annotated[str | None, typer.Option("--log-format", help="auto, text or json")] = None,
 ) -> None:
     """Serve until SIGTERM. The first start on an empty database makes an admin and says how to begin."""
     given = {
-        "HOST": host, "PORT": port, "DATABASE_URL": database_url, "LOG_LEVEL": log_level, "LOG_FORMAT": log_format,
+        "HOST": host, "PORT": port, "WORKERS": workers, "DATABASE_URL": database_url, "LOG_LEVEL": log_level,
+        "LOG_FORMAT": log_format,
     }  # fmt: skip
     overrides = {PREFIX + name: str(value) for name, value in given.items() if value is not None}
     settings = read_settings({**os.environ, **overrides})
     configure(level=settings.log_level, format=settings.log_format)
 
     from gateway.app import run as serve_until_told
+    from gateway.opening import node_name
+    from gateway.sockets.forking import NotStarted
     from gateway.sockets.server import CannotListen
 
     data = where(settings)
-    node = settings.node or f"{socket.gethostname()}-{os.getpid()}"
+    node = node_name(settings)
     made: list[tuple[str, str]] = []
 
     def ready(url: str) -> None:
-        announce(url=url, data=data, node=node, first=made.pop() if made else None)
+        first = made.pop() if made else None
+        announce(url=url, data=data, node=node, workers=settings.workers, first=first)
 
     try:
         serve_until_told(
@@ -87,6 +93,8 @@ def serve(
         )
     except CannotListen as error:
         refuse(str(error), code=2)
+    except NotStarted as error:
+        refuse(str(error), code=error.code)
     except SystemExit:
         # The server's own way to say that the application did not start; the reason is in the log.
         refuse("the gateway did not start")
@@ -99,7 +107,8 @@ def serve(
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database to the newest schema. serve does it too."""
     settings = tool_settings(database_url)
-    from gateway.store.migrate import head, upgrade
+    from gateway.store.engine import upgrade
+    from gateway.store.migrate import head
 
     changed = run(upgrade(settings.database_url.get_secret_value()))
     typer.echo(f"{where(settings)} is {'now' if changed else 'already'} at revision {head()}")

@@ -275,7 +275,7 @@ class Telling:
     def _greet(self, cursor: int, state: State) -> None:
         """``hello``: where the log stands and where this connection starts in it (contract 4.4)."""
         ties, kept = self.ties, self._after
-        trusted = kept is not None and kept[1] == ties.epoch and kept[0] <= state.head
+        trusted = kept is not None and kept[1] == ties.epoch.current and kept[0] <= state.head
         after = kept[0] if kept is not None and trusted else cursor
         self._feed = Feed(after=after, rev=state.rev)
         self._after = None
@@ -283,7 +283,7 @@ class Telling:
             frames.hello(
                 {
                     "connection": self.id, "user": self.claims.subject, "session": self.claims.session,
-                    "epoch": ties.epoch, "head": state.head, "rev": state.rev, "cursor": cursor, "after": after,
+                    "epoch": ties.epoch.current, "head": state.head, "rev": state.rev, "cursor": cursor, "after": after,
                     "reset": kept is not None and not trusted, "unread": state.unread, "heartbeat": ties.heartbeat,
                     "token_expires_at": rfc3339(self.deadline * 1000), "node": ties.node,
                 }

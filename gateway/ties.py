@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.authn import Authn
+from gateway.epoch import Epoch
 from gateway.hub import Hub
 from gateway.metrics import Metrics
 from gateway.ports import Bus, Clock, Inbox, Presence
@@ -19,7 +20,7 @@ class Ties:
     """``heartbeat``: seconds between two pings. ``frame_rate``: client frames per second, ``frame_burst`` at once."""
 
     node: str
-    epoch: str
+    epoch: Epoch
     heartbeat: int
     frame_rate: float
     frame_burst: int

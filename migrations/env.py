@@ -11,8 +11,9 @@ from alembic import context
 from sqlalchemy import Connection
 
 from gateway.settings import read_settings
-from gateway.store.lock import locked, path_of, prepare
-from gateway.store.migrate import migration_engine
+from gateway.store.postgres import opening as postgres
+from gateway.store.sqlite.lock import locked, path_of, prepare
+from gateway.store.sqlite.migrating import migration_engine
 from gateway.store.tables import metadata
 
 
@@ -35,7 +36,11 @@ def migrate(connection: Connection) -> None:
 
 async def migrate_configured() -> None:
     """For the alembic command: the database that the settings name, which no gateway may be serving."""
-    path = path_of(read_settings().database_url.get_secret_value())
+    url = read_settings().database_url.get_secret_value()
+    if postgres.is_postgres(url):
+        await postgres.run(url, migrate)
+        return
+    path = path_of(url)
     with locked(path):
         prepare(path)
         engine = migration_engine(path)

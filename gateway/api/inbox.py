@@ -54,7 +54,7 @@ async def listing(
     counters = {
         "head": state.head,
         "rev": state.rev,
-        "epoch": services.epoch,
+        "epoch": services.epoch.current,
         "unread": state.unread,
         "next": page.next,
     }
@@ -79,7 +79,7 @@ async def read(request: Request, principal: Reader, body: MarkRead) -> ReadState
 async def acknowledge(request: Request, principal: Reader, body: Acknowledge) -> None:
     """Everything up to `seq` has reached this session. The cursor never moves back; beyond the head it is refused."""
     services = services_of(request)
-    if body.epoch != services.epoch:
+    if body.epoch != services.epoch.current:
         # A number from another history of the log must never be taken for one of this.
         raise Conflict("epoch_mismatch", "The epoch is not that of this inbox: forget the numbers kept with it.")
     session = principal.claims.session

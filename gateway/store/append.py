@@ -97,14 +97,19 @@ def append_each(
     connection: Connection, requests: Sequence[Append], *, inbox_max: int
 ) -> list[Appended | BaseException]:
     """As ``append_group``, item by item: one that cannot be stored gets Invalid and leaves nothing behind."""
-    results: list[Appended | BaseException] = []
-    for request in requests:
+    return [_append_one(connection, request, inbox_max=inbox_max) for request in requests]
+
+
+def _append_one(connection: Connection, request: Append, *, inbox_max: int) -> Appended | BaseException:
+    for _ in range(3):
         try:
             with connection.begin_nested():
-                results += append_group(connection, [request], inbox_max=inbox_max)
+                return append_group(connection, [request], inbox_max=inbox_max)[0]
+        except IntegrityError:
+            continue  # another node committed the same key first: now it is found, and answers
         except BAD_DATA:
-            results.append(Invalid("A value in it cannot be stored."))
-    return results
+            break
+    return Invalid("A value in it cannot be stored.")
 
 
 def _known(connection: Connection, keys: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[bytes, str, int]]:

@@ -13,6 +13,7 @@ from gateway.errors import NotFound
 from gateway.model import Actor, Ban, Client
 from gateway.store.audit import note
 from gateway.store.database import Database
+from gateway.store.locking import in_turn
 from gateway.store.rules import add_rules
 from gateway.store.tables import clients, revocations
 
@@ -94,6 +95,7 @@ def client_rule(
 ) -> dict[str, Any]:
     """Kills the client's tokens issued up to now: those dated the second after an earlier cut too, as all are that
     were issued since, within its own second."""
+    in_turn(connection, "rules")
     earlier = select(func.max(revocations.c.cut)).where(
         revocations.c.subject == client_id, revocations.c.kind == "client"
     )

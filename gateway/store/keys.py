@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert, select
 
 from gateway.model import SigningKey
 from gateway.store.database import Database
+from gateway.store.locking import in_turn
 from gateway.store.tables import secrets, signing_keys
 
 
@@ -23,6 +24,7 @@ class SqlKeys:
 
     async def add_signing(self, key: SigningKey, *, only_if_none: bool = False) -> None:
         def work(connection: Connection) -> None:
+            in_turn(connection, "keys")
             if only_if_none and connection.execute(select(signing_keys.c.kid).limit(1)).first() is not None:
                 return
             connection.execute(
@@ -37,6 +39,7 @@ class SqlKeys:
         statement = select(secrets.c.value).where(secrets.c.name == name)
 
         def work(connection: Connection) -> bytes:
+            in_turn(connection, "keys")
             found: bytes | None = connection.execute(statement).scalar_one_or_none()
             if found is None:
                 found = generate()

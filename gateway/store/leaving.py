@@ -29,6 +29,7 @@ from sqlalchemy import (
 from gateway.errors import NotFound
 from gateway.model import Withdrawn
 from gateway.store.given import given, packed
+from gateway.store.locking import has_one_writer, hold_inboxes, if_free
 from gateway.store.tables import idempotency, inbox, inboxes, receipts
 
 Exit = Literal["withdrawn", "hidden", "expired", "trimmed"]
@@ -66,6 +67,7 @@ _KEEP_RECEIPTS = {
     "trimmed": _keep_receipts("stored", reached=False),
 }
 _REMOVE = delete(inbox).where(inbox.c.id.in_(select(_leaving.c.id))).returning(inbox.c.user_id, inbox.c.read_at)
+_OWNERS = select(inbox.c.user_id).join_from(_leaving, inbox, inbox.c.id == _leaving.c.id).distinct()
 _counts = given("counts", user_id=Text, gone=BigInteger, unread=BigInteger)
 _LOWER = (
     update(inboxes)
@@ -106,6 +108,8 @@ def leave(connection: Connection, ids: Sequence[str], *, way: Exit, now: int) ->
     if not ids:
         return 0
     leaving = packed([(id,) for id in ids])
+    if not has_one_writer(connection):
+        hold_inboxes(connection, connection.execute(_OWNERS, {"leaving": leaving}).scalars())
     connection.execute(_KEEP_RECEIPTS[way], {"leaving": leaving, "now": now})
     removed = connection.execute(_REMOVE, {"leaving": leaving}).all()
     gone = Counter([user_id for user_id, _ in removed])
@@ -124,12 +128,15 @@ def withdraw(connection: Connection, id: str, *, sender: str | None, now: int) -
         return None
     if sender not in (None, row.sender):
         raise NotFound("notification")
+    if hold_inboxes(connection, [row.user_id]) and connection.execute(_FIND, {"id": id}).one_or_none() is None:
+        return None  # it left while this waited its turn
     if row.expires_at <= now:
         return None  # it has left for everybody who asks; only the sweep has not come by yet
     return _taken(connection, id, row.user_id, row.seq, way="withdrawn", now=now)
 
 
 def hide(connection: Connection, user_id: str, id: str, *, now: int) -> Withdrawn:
+    hold_inboxes(connection, [user_id])
     row = connection.execute(_FIND, {"id": id}).one_or_none()
     if row is None or row.user_id != user_id or row.expires_at <= now:
         raise NotFound("notification")
@@ -143,6 +150,8 @@ def _taken(connection: Connection, id: str, user_id: str, seq: int, *, way: Exit
 
 
 def expire(connection: Connection, *, now: int, limit: int) -> int:
+    if not if_free(connection, "janitor"):
+        return 0  # another node is at it
     ids = connection.execute(_EXPIRED, {"now": now, "amount": limit}).scalars().all()
     return leave(connection, ids, way="expired", now=now)
 
@@ -154,6 +163,7 @@ def expire_user(connection: Connection, user_id: str, *, now: int) -> int:
 
 def trim(connection: Connection, user_ids: Sequence[str], *, keep: int, now: int, limit: int) -> int:
     """One step of at most ``limit`` entries: a transaction that others wait for stays short."""
+    hold_inboxes(connection, user_ids)
     surplus = connection.execute(_SURPLUS, {"wanted": packed([(user_id,) for user_id in user_ids]), "keep": keep}).all()
     ids: list[str] = []
     for user_id, amount in surplus:
@@ -168,6 +178,8 @@ def overfull(connection: Connection, *, keep: int) -> list[str]:
 
 
 def purge(connection: Connection, *, now: int, limit: int) -> int:
+    if not if_free(connection, "janitor"):
+        return 0
     receipts_gone = connection.execute(_PURGE_RECEIPTS, {"now": now, "amount": limit}).rowcount
     if receipts_gone >= limit:
         return receipts_gone

@@ -11,6 +11,7 @@ from gateway.errors import Conflict, Invalid, NotFound
 from gateway.model import MarkedRead
 from gateway.store.given import given, packed
 from gateway.store.leaving import expire_user
+from gateway.store.locking import hold_inboxes
 from gateway.store.tables import inbox, inboxes, sessions
 
 
@@ -75,6 +76,7 @@ _COUNT_READ = (
 
 def acknowledge(connection: Connection, acks: Sequence[Ack]) -> list[BaseException | None]:
     """Move the cursors to the highest that each session acknowledged. Conflict for one beyond the head, alone."""
+    hold_inboxes(connection, [ack.user_id for ack in acks])
     rows = connection.execute(_KNOWN, {"acking": packed([(ack.user_id, ack.session) for ack in acks])})
     known = {row.place: row for row in rows}
     results: list[BaseException | None] = [None] * len(acks)
@@ -101,6 +103,7 @@ def acknowledge(connection: Connection, acks: Sequence[Ack]) -> list[BaseExcepti
 
 
 def mark_read(connection: Connection, user_id: str, *, ids: Sequence[str], up_to: int | None, now: int) -> MarkedRead:
+    hold_inboxes(connection, [user_id])
     row = connection.execute(_INBOX, {"owner": user_id}).one_or_none()
     if row is None:
         raise NotFound("user")

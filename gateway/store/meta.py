@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, text, update
 
 from gateway.errors import StoreUnavailable
 from gateway.model import new_id
 from gateway.store.database import Database, Durability
+from gateway.store.locking import in_turn
 from gateway.store.tables import meta
 
-EPOCH, RUNNING, PROBE = "epoch", "running", "probe"
+EPOCH, RUNNING, PROBE, COMPATIBLE, HISTORY = "epoch", "running", "probe", "compatible", "history"
 PROBE_SIZE = 128 << 10
 """Bytes; the body of a request is 64 KiB at most."""
 
@@ -25,6 +26,11 @@ class SqlMeta:
         """The name of the log; made with the first question."""
         found = await self._database.read(lambda connection: get(connection, EPOCH))
         return found if found is not None else await self._database.write(ensure_epoch)
+
+    async def schema(self) -> str | None:
+        """The revision the database is at."""
+        statement = text("SELECT version_num FROM alembic_version")
+        return await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
 
     async def started(self, durability: Durability) -> str:
         """Mark that a node serves this database from now on. The epoch.
@@ -64,6 +70,7 @@ class SqlMeta:
 
 
 def ensure_epoch(connection: Connection) -> str:
+    in_turn(connection, "meta")
     found = get(connection, EPOCH)
     if found is None:
         found = new_id()

@@ -1,29 +1,30 @@
-"""Bringing a database to the schema of this version, without alembic.ini. The steps themselves are in ``migrations/``.
+"""The schema this version works with, and the steps that bring a database there. Opens no database by itself.
 
-Alembic takes longer to import than a small database takes to open, so it is loaded only if there is something to do.
+The steps are in ``migrations/``, and run without alembic.ini. Alembic takes longer to import than a small database
+takes to open, so it is loaded only if there is something to do.
+
+Expand and contract: a step only adds, until no version that needs the old shape may run beside it. The database says so
+itself (``COMPATIBLE``), so a gateway that is one version behind starts and runs beside newer ones.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, Connection, event, inspect, text
-from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Connection, inspect, text
 
 import gateway
-from gateway.store.errors import StoreCorrupt, StoreError, StoreInUse
-from gateway.store.lock import check_sound, locked, path_of, prepare
-from gateway.store.meta import ensure_epoch
+from gateway.store.errors import StoreError
+from gateway.store.meta import COMPATIBLE, ensure_epoch, get, put
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision. A test compares it with what ``migrations/`` says."""
+OLDEST = "0001"
+"""The oldest revision whose gateway can work with a database at HEAD."""
 
 
 def head() -> str:
@@ -31,78 +32,9 @@ def head() -> str:
     return HEAD
 
 
-async def current(url: str) -> str | None:
-    """The revision of the database; None if it is empty or not there. Creates nothing. Raises StoreError."""
-    path = path_of(url)
-    return await revision_of(path) if path.exists() else None
-
-
-async def upgrade(url: str) -> bool:
-    """Bring the database, made if need be, to ``head()``; whether there was anything to do.
-
-    Raises StoreInUse while a gateway serves it, StoreError if it is of a newer version.
-    """
-    path = path_of(url)
-    prepare(path)
-    return await bring_up(path, have_lock=False)
-
-
-async def bring_up(path: Path, *, have_lock: bool) -> bool:
-    """As ``upgrade``. The lock is taken only if there is something to do and the caller does not hold it."""
-    found = await revision_of(path)
-    if found == HEAD:
-        return False
-    if found is not None and not known(found):
-        raise StoreError(f"{path} has schema {found}, newer than this gateway knows ({HEAD}): use a newer gateway")
-    try:
-        with nullcontext() if have_lock else locked(path):
-            if not have_lock:
-                check_sound(path)
-            await run(path)
-    except StoreInUse as error:
-        raise StoreInUse(f"{error}; its schema must be brought from {found} to {HEAD} first") from None
-    return True
-
-
 def known(revision: str) -> bool:
     """Whether this version can bring a database of ``revision`` to the head. Revisions are numbered."""
     return revision.isdigit() and revision <= HEAD
-
-
-async def run(path: Path) -> None:
-    """Run every step that is missing in one transaction: a process that is killed half-way leaves what was before."""
-    engine = migration_engine(path)
-    try:
-        async with engine.connect() as connection, connection.begin():
-            await connection.run_sync(_run)
-            await connection.run_sync(ensure_epoch)
-    except DatabaseError as error:
-        raise StoreError(f"{path} cannot be migrated: {error.orig}") from error
-    finally:
-        await engine.dispose()
-
-
-def migration_engine(path: Path) -> AsyncEngine:
-    """Connections for DDL: it commits and rolls back like everything else, and foreign keys are off.
-
-    A rebuilt table is dropped on the way; with foreign keys on, that would delete the rows of its children. The pragma
-    does nothing inside a transaction, so it is set before (``env.py`` checks the keys at the end).
-    """
-    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)), poolclass=NullPool)
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, record: object) -> None:
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for statement in ("journal_mode=wal", "synchronous=FULL", "foreign_keys=0", "busy_timeout=5000"):
-            cursor.execute(f"PRAGMA {statement}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
 
 
 def config() -> Config:
@@ -117,27 +49,19 @@ def config() -> Config:
     return made
 
 
-def _run(connection: Connection) -> None:
+def take_steps(connection: Connection) -> None:
+    """Run every step that is missing, in the transaction that is open on ``connection``."""
     from alembic import command
 
     settings = config()
     settings.attributes["connection"] = connection
     command.upgrade(settings, "head")
+    put(connection, COMPATIBLE, OLDEST)
+    ensure_epoch(connection)
 
 
-async def revision_of(path: Path) -> str | None:
-    """The revision of the database file; None if it is empty. Raises StoreError for one that is not the gateway's."""
-    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)), poolclass=NullPool)
-    try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(_read_revision)
-    except DatabaseError as error:
-        raise StoreCorrupt(f"{path} cannot be read: {error.orig}") from None
-    finally:
-        await engine.dispose()
-
-
-def _read_revision(connection: Connection) -> str | None:
+def revision(connection: Connection) -> str | None:
+    """The revision of the database; None if it is empty. Raises StoreError for one that is not the gateway's."""
     names = inspect(connection).get_table_names()
     if "alembic_version" not in names:
         if names:
@@ -145,3 +69,19 @@ def _read_revision(connection: Connection) -> str | None:
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     return found
+
+
+def is_current(connection: Connection, what: str) -> bool:
+    """Whether there is nothing to do: at HEAD, or beyond it and still fit for this version.
+
+    Raises StoreError naming ``what`` if it is of a version that this one cannot work beside.
+    """
+    found = revision(connection)
+    if found == HEAD:
+        return True
+    if found is None or known(found):
+        return False
+    oldest = get(connection, COMPATIBLE)
+    if oldest is None or oldest > HEAD:
+        raise StoreError(f"{what} has schema {found}, newer than this gateway knows ({HEAD}): use a newer gateway")
+    return True

@@ -13,6 +13,7 @@ from gateway.store.audit import note
 from gateway.store.clients import client_rule
 from gateway.store.database import Database
 from gateway.store.listed import number_of
+from gateway.store.locking import hold_user, if_free
 from gateway.store.rules import add_rules, end_sessions, rules_since, session_rule, signed_out, target_text
 from gateway.store.tables import clients, revocations, sessions, users
 
@@ -33,6 +34,7 @@ class SqlRevocations:
             about = {"id": id, "reason": reason, "target": target_text(target)}
             if target.session is not None:
                 owner = _one(connection, select(sessions.c.user_id).where(sessions.c.id == target.session), "session")
+                hold_user(connection, owner)
                 own = owner == by.id and reason is None
                 if own:
                     about["target"] = None
@@ -45,6 +47,7 @@ class SqlRevocations:
                 bans = add_rules(connection, [row | about], by=by, now=now)
             elif target.user_id is not None:
                 alive = select(users.c.id).where(users.c.id == target.user_id, users.c.deleted_at.is_(None))
+                hold_user(connection, target.user_id)
                 _one(connection, alive, "user")
                 before = now if target.issued_before is None else target.issued_before
                 signed_out(
@@ -108,7 +111,11 @@ class SqlRevocations:
     async def purge(self, *, now: int, limit: int) -> int:
         old = select(revocations.c.number).where(revocations.c.until <= now).limit(limit)
         statement = delete(revocations).where(revocations.c.number.in_(old))
-        return await self._database.write(lambda connection: connection.execute(statement).rowcount)
+
+        def work(connection: Connection) -> int:
+            return connection.execute(statement).rowcount if if_free(connection, "janitor") else 0
+
+        return await self._database.write(work)
 
 
 def _one(connection: Connection, statement: Select[str], what: str) -> str:

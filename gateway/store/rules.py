@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
 
 from gateway.model import Actor, Ban, Target, new_id
+from gateway.store.locking import hold_user, in_turn
 from gateway.store.tables import revocations, sessions
 
 RULES = ("session", "token", "client", "all")
@@ -29,6 +30,9 @@ _BAN = (
 )
 _SIGNED_OUT = select(revocations.c.number).where(revocations.c.kind == "user")
 
+BAN_LIFE = 25 * 3600 * 1000
+"""Milliseconds. Longer than any access token can live (a day at most), where the setting is not at hand."""
+
 SIGN_IN_TAKES = 60_000
 """Milliseconds a sign-in may last between reading the clock and its session. Bounds how long a clock that was set back
 can keep anybody out."""
@@ -43,6 +47,8 @@ def add_rules(connection: Connection, rows: Sequence[dict[str, Any]], *, by: Act
         | {"actor": by.id, "created_at": now}
         for row in rows
     ]
+    # Whoever reads a number has read every lower one: the next number is given when this one is committed.
+    in_turn(connection, "rules")
     numbers = connection.execute(_ADD, full).scalars().all()
     return tuple(
         Ban(number, row["kind"], row["subject"], row["user_id"], row["cut"], row["until"], row["why"])
@@ -74,6 +80,7 @@ def end_user(
     connection: Connection, user_id: str, *, why: str, by: Actor, now: int, until: int, keep: str | None = None
 ) -> tuple[Ban, ...]:
     """End every session of the user but ``keep``, and every sign-in that is half-way."""
+    hold_user(connection, user_id)
     signed_out(connection, user_id, cut=now, why=why, by=by, now=now, until=until)
     which = [sessions.c.user_id == user_id]
     if keep is not None:

@@ -16,12 +16,10 @@ from gateway.errors import BadCredentials, NotFound, UserDisabled
 from gateway.model import Actor, Session, User
 from gateway.store.database import Database
 from gateway.store.listed import pair_of
-from gateway.store.rules import end_sessions, is_signed_out
+from gateway.store.locking import hold_user
+from gateway.store.rules import BAN_LIFE, end_sessions, is_signed_out
 from gateway.store.tables import inboxes, sessions, users
 from gateway.store.users import USER
-
-BAN_LIFE = 25 * 3600 * 1000
-"""Milliseconds. Longer than any access token can live (a day at most); for the sessions that a newer one pushes out."""
 
 SESSION = tuple(
     sessions.c[name]
@@ -63,6 +61,7 @@ class SqlSessions:
         """
 
         def work(connection: Connection) -> Session:
+            hold_user(connection, user_id)
             row = connection.execute(
                 select(users.c.disabled, inboxes.c.acked)
                 .join_from(users, inboxes, inboxes.c.user_id == users.c.id)

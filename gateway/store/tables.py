@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
+from sqlalchemy.dialects import postgresql
 
 metadata = MetaData(
     naming_convention={
@@ -30,22 +31,24 @@ metadata = MetaData(
     }
 )
 
+# Ids are compared byte by byte, whatever the language of the server.
+Words = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 Number = BigInteger().with_variant(Integer(), "sqlite")  # only INTEGER counts by itself there; both are 64 bits
 
 meta = Table(
     "meta",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", Words, primary_key=True),
+    Column("value", Words, nullable=False),
 )
 
 users = Table(
     "users",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("username", Text, unique=True),  # NULL once deleted: the name is free again, the id never is
-    Column("password_hash", Text, nullable=False),
-    Column("role", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("username", Words, unique=True),  # NULL once deleted: the name is free again, the id never is
+    Column("password_hash", Words, nullable=False),
+    Column("role", Words, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("deleted_at", BigInteger),
@@ -55,7 +58,7 @@ users = Table(
 inboxes = Table(
     "inboxes",
     metadata,
-    Column("user_id", Text, ForeignKey("users.id"), primary_key=True),
+    Column("user_id", Words, ForeignKey("users.id"), primary_key=True),
     Column("head", BigInteger, nullable=False),
     Column("rev", BigInteger, nullable=False),
     Column("unread", BigInteger, nullable=False),
@@ -70,13 +73,13 @@ inboxes = Table(
 inbox = Table(
     "inbox",
     metadata,
-    Column("user_id", Text, nullable=False),
+    Column("user_id", Words, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("id", Text, nullable=False, unique=True),
-    Column("sender", Text, nullable=False),
-    Column("content", Text, nullable=False),
+    Column("id", Words, nullable=False, unique=True),
+    Column("sender", Words, nullable=False),
+    Column("content", Words, nullable=False),
     Column("size", Integer, nullable=False),  # bytes of content in UTF-8
-    Column("category", Text),
+    Column("category", Words),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("acknowledged_at", BigInteger),
@@ -89,11 +92,11 @@ inbox = Table(
 receipts = Table(
     "receipts",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("sender", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
+    Column("id", Words, primary_key=True),
+    Column("sender", Words, nullable=False),
+    Column("user_id", Words, nullable=False),
     Column("seq", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Words, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Column("acknowledged_at", BigInteger),
@@ -105,10 +108,10 @@ receipts = Table(
 idempotency = Table(
     "idempotency",
     metadata,
-    Column("sender", Text, nullable=False),
-    Column("key", Text, nullable=False),
+    Column("sender", Words, nullable=False),
+    Column("key", Words, nullable=False),
     Column("fingerprint", LargeBinary, nullable=False),
-    Column("answer", Text, nullable=False),  # JSON
+    Column("answer", Words, nullable=False),  # JSON
     Column("expires_at", BigInteger, nullable=False, index=True),
     PrimaryKeyConstraint("sender", "key"),
     sqlite_with_rowid=False,
@@ -117,10 +120,10 @@ idempotency = Table(
 sessions = Table(
     "sessions",
     metadata,
-    Column("id", Text, primary_key=True),
-    Column("user_id", Text, ForeignKey("users.id"), nullable=False, index=True),
-    Column("device", Text),
-    Column("address", Text),
+    Column("id", Words, primary_key=True),
+    Column("user_id", Words, ForeignKey("users.id"), nullable=False, index=True),
+    Column("device", Words),
+    Column("address", Words),
     Column("created_at", BigInteger, nullable=False),
     Column("refreshed_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
@@ -129,17 +132,19 @@ sessions = Table(
     Column("rotated_at", BigInteger, nullable=False),
     Column("cursor", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
-    Column("ended_why", Text),
+    Column("ended_why", Words),
     Index("ix_sessions_created_at", "created_at", "id"),
+    Index("ix_sessions_ended_at", "ended_at"),
+    Index("ix_sessions_expires_at", "expires_at"),
 )
 
 clients = Table(
     "clients",
     metadata,
-    Column("client_id", Text, primary_key=True),
-    Column("name", Text, nullable=False),
+    Column("client_id", Words, primary_key=True),
+    Column("name", Words, nullable=False),
     Column("secret_hash", LargeBinary, nullable=False),
-    Column("scopes", Text, nullable=False),  # space separated, as in a token
+    Column("scopes", Words, nullable=False),  # space separated, as in a token
     Column("created_at", BigInteger, nullable=False),
     Column("rotated_at", BigInteger),
 )
@@ -147,16 +152,16 @@ clients = Table(
 signing_keys = Table(
     "signing_keys",
     metadata,
-    Column("kid", Text, primary_key=True),
-    Column("algorithm", Text, nullable=False),
-    Column("material", Text, nullable=False),
+    Column("kid", Words, primary_key=True),
+    Column("algorithm", Words, nullable=False),
+    Column("material", Words, nullable=False),
     Column("signs_from", BigInteger, nullable=False),
 )
 
 secrets = Table(
     "secrets",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", Words, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
 
@@ -166,18 +171,18 @@ revocations = Table(
     "revocations",
     metadata,
     Column("number", Number, primary_key=True),
-    Column("id", Text, nullable=False, unique=True),
-    Column("kind", Text, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("user_id", Text),
+    Column("id", Words, nullable=False, unique=True),
+    Column("kind", Words, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("user_id", Words),
     Column("cut", BigInteger),  # seconds for client and all (compared with iat); milliseconds for user
     Column("until", BigInteger, nullable=False, index=True),
-    Column("why", Text, nullable=False),
-    Column("parent", Text),
-    Column("reason", Text),
-    Column("actor", Text, nullable=False),
+    Column("why", Words, nullable=False),
+    Column("parent", Words),
+    Column("reason", Words),
+    Column("actor", Words, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("target", Text),
+    Column("target", Words),
     Index("ix_revocations_subject", "subject", "kind"),
     sqlite_autoincrement=True,  # a number is never given twice, also after a purge: pollers remember the highest
 )
@@ -187,11 +192,11 @@ audit = Table(
     metadata,
     Column("number", Number, primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("target", Text),
-    Column("detail", Text, nullable=False),  # JSON
-    Column("address", Text),
-    Column("request_id", Text),
+    Column("actor", Words, nullable=False),
+    Column("action", Words, nullable=False),
+    Column("target", Words),
+    Column("detail", Words, nullable=False),  # JSON
+    Column("address", Words),
+    Column("request_id", Words),
     sqlite_autoincrement=True,
 )

@@ -13,6 +13,7 @@ from gateway.model import Actor, Ban, Role, User
 from gateway.store import leaving
 from gateway.store.audit import note
 from gateway.store.database import Database
+from gateway.store.locking import hold_inboxes, hold_user, in_turn
 from gateway.store.rules import end_user
 from gateway.store.tables import inbox, inboxes, users
 
@@ -26,6 +27,7 @@ class SqlUsers:
 
     async def create(self, *, id: str, username: str, role: Role, password_hash: str, by: Actor, now: int) -> User:
         def work(connection: Connection) -> User:
+            in_turn(connection, "users")
             if connection.execute(select(users.c.id).where(users.c.id == id)).one_or_none() is not None:
                 raise Conflict("id_taken", "A user with this id exists, or did.")
             if connection.execute(select(users.c.id).where(users.c.username == username)).one_or_none() is not None:
@@ -91,6 +93,8 @@ class SqlUsers:
         self, id: str, *, role: Role | None, disabled: bool | None, by: Actor, now: int, until: int
     ) -> tuple[User, tuple[Ban, ...]]:
         def work(connection: Connection) -> tuple[User, tuple[Ban, ...]]:
+            in_turn(connection, "users")
+            hold_user(connection, id)
             before = _user(connection, id)
             after = User(
                 id,
@@ -127,6 +131,7 @@ class SqlUsers:
         replaces: str | None = None,
     ) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
+            hold_user(connection, id)
             _user(connection, id)
             statement = update(users).where(users.c.id == id)
             if replaces is not None:
@@ -141,10 +146,13 @@ class SqlUsers:
 
     async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
+            in_turn(connection, "users")
+            hold_user(connection, id)
             user = _user(connection, id)
             _not_the_last_admin(connection, user)
             username = user.username
             bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
+            hold_inboxes(connection, [id])
             ids = connection.execute(select(inbox.c.id).where(inbox.c.user_id == id)).scalars().all()
             leaving.leave(connection, ids, way="trimmed", now=now)
             connection.execute(delete(inboxes).where(inboxes.c.user_id == id))

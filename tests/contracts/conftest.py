@@ -79,11 +79,19 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, blank: Path) -> AsyncIterator[Store]:
-    """Every adapter of the durable ports; today there is one."""
-    shutil.copy(blank, tmp_path / "gateway.db")
-    async with open_store(f"sqlite+aiosqlite:///{tmp_path}/gateway.db", inbox_max=10) as opened:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of every kind."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("blank"), tmp_path / "gateway.db")
+        return f"sqlite+aiosqlite:///{tmp_path}/gateway.db"
+    return str(request.getfixturevalue("database")())
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    """Every adapter of the durable ports."""
+    async with open_store(url, inbox_max=10) as opened:
         yield opened
 
 

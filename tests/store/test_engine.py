@@ -18,9 +18,9 @@ from sqlalchemy.util import await_only
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Actor
-from gateway.store import database
 from gateway.store.engine import Store, open_store
 from gateway.store.errors import StoreCorrupt, StoreError, StoreInUse
+from gateway.store.sqlite import database
 
 BY = Actor("test")
 
@@ -161,7 +161,7 @@ asyncio.run(main())
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql+asyncpg://localhost/x", "postgresql.asyncpg are not supported"),
+        ("mysql+aiomysql://localhost/x", "mysql.aiomysql are not supported"),
         ("sqlite+aiosqlite:///:memory:", "must be a file"),
         ("sqlite+aiosqlite://", "must be a file"),
         ("nonsense", "cannot be read"),

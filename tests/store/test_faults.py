@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Actor, Append, Draft
-from gateway.store import database
 from gateway.store.engine import Store, open_store
+from gateway.store.sqlite import database
 
 BY = Actor("test")
 

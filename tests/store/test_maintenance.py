@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.model import Actor, Append, Ban, Draft, Target
-from gateway.store import migrate
-from gateway.store.engine import Store, open_store
+from gateway.store.engine import Store, open_store, upgrade
 from gateway.store.errors import StoreCorrupt, StoreError, StoreInUse
 from gateway.store.maintenance import backup, new_epoch, restore
 
@@ -60,7 +59,7 @@ async def test_a_backup_overwrites_nothing_and_makes_no_database(url: str, path:
         await backup(url, target)
     assert not path.exists()
     assert not target.exists()
-    await migrate.upgrade(url)
+    await upgrade(url)
     target.write_text("mine")
     with pytest.raises(StoreError, match="exists already"):
         await backup(url, target)

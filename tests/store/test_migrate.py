@@ -18,7 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine
 
 from gateway.store import migrate
-from gateway.store.engine import Store, open_store
+from gateway.store.engine import Store, current, open_store, upgrade
 from gateway.store.errors import StoreError, StoreInUse
 from gateway.store.tables import metadata
 
@@ -36,7 +36,7 @@ def schema(path: Path) -> dict[str, str]:
 
 
 async def test_the_migrated_schema_is_the_one_of_the_tables(url: str, path: Path, tmp_path: Path) -> None:
-    assert await migrate.upgrade(url) is True
+    assert await upgrade(url) is True
     engine = create_engine(f"sqlite:///{path}")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
@@ -63,15 +63,15 @@ def test_the_head_is_the_newest_step() -> None:
 
 
 async def test_an_upgrade_happens_once(url: str, path: Path) -> None:
-    assert await migrate.current(url) is None
+    assert await current(url) is None
     assert not path.exists()
-    assert await migrate.upgrade(url) is True
-    assert await migrate.current(url) == migrate.head()
-    assert await migrate.upgrade(url) is False
+    assert await upgrade(url) is True
+    assert await current(url) == migrate.head()
+    assert await upgrade(url) is False
 
 
 async def test_a_current_database_opens_without_alembic(url: str) -> None:
-    await migrate.upgrade(url)
+    await upgrade(url)
     code = f"""
 import asyncio, sys
 from gateway.store.engine import open_store
@@ -85,9 +85,10 @@ assert not [name for name in sys.modules if name.split(".")[0] == "alembic"]
 
 
 async def test_a_database_of_a_newer_gateway_is_refused(url: str, path: Path) -> None:
-    await migrate.upgrade(url)
+    await upgrade(url)
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = '0999'")
+    connection.execute("UPDATE meta SET value = '0998' WHERE name = 'compatible'")
     connection.commit()
     connection.close()
     for tool in (False, True):
@@ -96,17 +97,30 @@ async def test_a_database_of_a_newer_gateway_is_refused(url: str, path: Path) ->
                 raise AssertionError("opened")
 
 
+async def test_a_gateway_starts_beside_newer_ones_that_have_only_added(url: str, path: Path) -> None:
+    await upgrade(url)
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '0999'")
+    connection.execute("ALTER TABLE users ADD COLUMN shoe_size BIGINT")
+    connection.commit()
+    connection.close()
+    async with open_store(url) as store:
+        assert await store.users.count() == 0
+        assert await store.meta.schema() == "0999"
+    assert await current(url) == "0999"
+
+
 async def test_nobody_migrates_under_a_running_gateway(url: str, path: Path, store: Store) -> None:
     connection = sqlite3.connect(path)
     connection.execute("UPDATE alembic_version SET version_num = '0000'")
     connection.commit()
     connection.close()
-    with pytest.raises(StoreInUse, match="schema must be brought from 0000"):
-        await migrate.upgrade(url)
+    with pytest.raises(StoreInUse, match="schema must be brought to"):
+        await upgrade(url)
 
 
 async def test_a_database_has_an_epoch_from_its_first_migration(url: str, path: Path) -> None:
-    await migrate.upgrade(url)
+    await upgrade(url)
     connection = sqlite3.connect(path)
     found = connection.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchall()
     connection.close()
@@ -119,14 +133,14 @@ KILLED = """
 import asyncio, os, signal, sys
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from gateway.store import migrate
+from gateway.store.engine import upgrade
 
 @event.listens_for(Engine, "after_cursor_execute")
 def count(connection, cursor, statement, parameters, context, many):
     if "CREATE TABLE sessions" in statement:
         os.kill(os.getpid(), signal.SIGKILL)
 
-asyncio.run(migrate.upgrade(sys.argv[1]))
+asyncio.run(upgrade(sys.argv[1]))
 """
 
 
@@ -134,8 +148,8 @@ async def test_a_migration_that_is_killed_half_way_leaves_what_was_before(url: s
     killed = subprocess.run([sys.executable, "-c", KILLED, url], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert schema(path) == {}
-    assert await migrate.current(url) is None
-    assert await migrate.upgrade(url) is True
+    assert await current(url) is None
+    assert await upgrade(url) is True
     async with open_store(url) as store:
         assert await store.users.count() == 0
 
@@ -149,4 +163,4 @@ async def test_the_alembic_command_works_from_the_repository(url: str, path: Pat
             cwd=root, env=environment, check=False, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-    assert await migrate.current(url) == migrate.head()
+    assert await current(url) == migrate.head()

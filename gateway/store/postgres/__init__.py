@@ -1,0 +1,1 @@
+"""The store on PostgreSQL: its connections and what they raise. No statement of a port."""

@@ -1,0 +1,124 @@
+"""How connections to PostgreSQL are made: their limits, how their transactions begin. Runs no work of ours."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from sqlalchemy import URL, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from gateway.store.errors import StoreError
+
+CONNECT = 3.0
+"""Seconds to make a connection."""
+COMMAND = 6.0
+"""Seconds this side waits for one statement, whatever the other does. Above the limits the server keeps itself."""
+STATEMENT_MS, LOCK_MS = 5000, 4000
+IDLE_MS = 2000
+"""Milliseconds a transaction may be open with nothing asked of it: a node that is stopped in the middle of one holds up
+whoever wants the same rows no longer than that."""
+
+Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "AUTOCOMMIT"]
+
+
+def url_of(url: str) -> URL:
+    """The parts of the setting. Raises StoreError if it cannot be read or names no database."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError("the database URL cannot be read") from None
+    if not parsed.database:
+        raise StoreError("the database URL names no database: postgresql+asyncpg://user:password@host:5432/database")
+    return parsed
+
+
+def where(url: str) -> str:
+    """The database for people: without its user and password."""
+    parsed = url_of(url)
+    return f"{parsed.host or 'localhost'}:{parsed.port or 5432}/{parsed.database}"
+
+
+def engine(
+    url: URL,
+    *,
+    size: int,
+    isolation: Isolation,
+    read_only: bool = False,
+    waits_for_disk: bool | None = None,
+    application: str,
+    patience: float,
+    on_connect: Callable[[Any], None] | None = None,
+    limits: bool = True,
+) -> AsyncEngine:
+    """A pool of at most ``size`` connections. ``patience``: seconds to wait for a free one.
+
+    ``waits_for_disk``: whether a commit does; None leaves that to the server. ``on_connect`` is given each new one.
+    ``limits=False``: no statement limits, for migrations.
+    """
+    settings: dict[str, str] = {"application_name": application}
+    if limits:
+        settings |= {
+            "statement_timeout": str(STATEMENT_MS),
+            "lock_timeout": str(LOCK_MS),
+            "idle_in_transaction_session_timeout": str(IDLE_MS),
+        }
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
+    if waits_for_disk is not None:
+        settings["synchronous_commit"] = "on" if waits_for_disk else "off"
+    made = create_async_engine(
+        _without_options(url),
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=patience,
+        pool_recycle=1800,
+        pool_use_lifo=True,  # the connections a quiet time does not need grow old together
+        isolation_level=isolation,
+        hide_parameters=True,
+        connect_args={
+            "timeout": CONNECT,
+            "command_timeout": COMMAND if limits else None,
+            "server_settings": settings,
+            "prepared_statement_cache_size": 200,
+            **_tls(url.query),
+        },
+    )
+    if on_connect is not None:
+        event.listen(made.sync_engine, "connect", lambda connection, _: on_connect(connection))
+    return made
+
+
+def _without_options(url: URL) -> URL:
+    return url.set(query={})
+
+
+def _tls(query: Mapping[str, Any]) -> dict[str, Any]:
+    """``?sslmode=`` and ``sslrootcert=`` as libpq spells them; any other option is refused.
+
+    Raises StoreError: what would not be heeded must not be believed in.
+    """
+    unknown = sorted(query.keys() - {"sslmode", "ssl", "sslrootcert"})
+    if unknown:
+        raise StoreError(
+            f"the database URL has the option {unknown[0]}, which is not known: sslmode and sslrootcert are"
+        )
+    mode = query.get("sslmode") or query.get("ssl")
+    authority = query.get("sslrootcert")
+    if mode is None and authority is None:
+        return {}
+    if mode in ("verify-ca", "verify-full", None):
+        try:
+            context = ssl.create_default_context(cafile=authority)
+        except (OSError, ssl.SSLError) as error:
+            raise StoreError(f"the sslrootcert of the database URL cannot be used: {error}") from None
+        context.check_hostname = mode != "verify-ca"
+        return {"ssl": context}
+    if mode not in ("disable", "allow", "prefer", "require"):
+        raise StoreError(
+            "the sslmode of the database URL is none of disable allow prefer require verify-ca verify-full"
+        )
+    return {"ssl": mode}

@@ -1,0 +1,183 @@
+"""The connections to PostgreSQL: some that write, some that read, one for what everybody waits for. Knows no table.
+
+Work runs in a transaction of its own and in a task of its own: a caller who is cancelled leaves neither an open
+transaction nor a connection behind, and cannot split what commits.
+
+A failure before COMMIT was sent means that nothing was kept: a lost connection or a deadlock is then tried again. After
+that it is unknown, and said so: only whoever asked knows whether doing it twice is harmful.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import asyncpg
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from gateway.errors import StoreUnavailable
+from gateway.store.database import Durability, Work
+from gateway.store.errors import StoreError
+from gateway.store.postgres import failing
+from gateway.store.postgres.connecting import engine, url_of
+from gateway.store.postgres.failing import Meaning
+from gateway.store.postgres.history import Moved
+
+T = TypeVar("T")
+
+PATIENCE = 5.0
+"""Seconds to wait for a free connection."""
+ATTEMPTS = 6
+FAILURES = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, StoreError, OSError, TimeoutError)
+"""What a transaction can meet. The driver's own errors come as they are while a connection is being made."""
+
+log = logging.getLogger("gateway.store")
+
+
+class PostgresDatabase:
+    """Implements ``store.database.Database``. ``connections``: at most so many, and one more for ``read_first``.
+
+    ``on_connect`` looks at each new connection and may refuse it by raising ``history.Moved``.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connections: int,
+        waits_for_disk: bool | None,
+        application: str = "gateway",
+        on_connect: Callable[[Any], None] | None = None,
+        on_moved: Callable[[], None] = lambda: None,
+    ) -> None:
+        parsed = url_of(url)
+        writers = max(1, connections // 2)
+        self._on_moved = on_moved
+        self._writers = engine(
+            parsed, size=writers, isolation="READ COMMITTED", waits_for_disk=waits_for_disk, application=application,
+            patience=PATIENCE, on_connect=on_connect,
+        )  # fmt: skip
+        self._readers = engine(
+            parsed, size=max(1, connections - writers), isolation="REPEATABLE READ", read_only=True,
+            application=application, patience=PATIENCE, on_connect=on_connect,
+        )  # fmt: skip
+        self._first = engine(
+            parsed, size=1, isolation="AUTOCOMMIT", read_only=True, application=application, patience=PATIENCE,
+            on_connect=on_connect,
+        )  # fmt: skip
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._failing: set[str] = set()
+
+    async def write(self, work: Work[T]) -> T:
+        return await self._shielded(self._transaction(self._writers, work, "written"))
+
+    async def read(self, work: Work[T]) -> T:
+        return await self._shielded(self._transaction(self._readers, work, "read"))
+
+    async def read_first(self, work: Work[T]) -> T:
+        return await self._shielded(self._transaction(self._first, work, "read"))
+
+    async def prove(self, work: Work[T]) -> T:
+        return await self.write(work)
+
+    @property
+    def refuses_writes(self) -> bool:
+        return "written" in self._failing
+
+    async def close(self) -> None:
+        """Wait for what is under way and let go of every connection."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
+        for pool in (self._writers, self._readers, self._first):
+            await pool.dispose()
+
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work, name="store")
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(task)
+
+    async def _transaction(self, pool: AsyncEngine, work: Work[T], to_be: str) -> T:
+        lost = 0
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter
+            try:
+                result = await self._once(pool, work)
+            except FAILURES as error:
+                committing = isinstance(error, _CommitFailed)
+                cause = error.cause if isinstance(error, _CommitFailed) else error
+                if isinstance(cause, Moved):
+                    self._on_moved()
+                    raise self._unavailable(to_be, cause) from cause
+                match failing.meaning(cause):
+                    case Meaning.CALLERS:
+                        raise cause from None
+                    case Meaning.AGAIN:
+                        continue  # also a commit that was refused so has kept nothing
+                    case Meaning.GONE if not committing and not lost:
+                        lost += 1  # the first one to notice that the server was restarted
+                        continue
+                    case _:
+                        raise self._unavailable(to_be, cause) from cause
+            self._answers(to_be)
+            return result
+        raise self._unavailable(to_be, StoreError("others were in the way each time"))
+
+    async def _once(self, pool: AsyncEngine, work: Work[T]) -> T:
+        connection = await pool.connect()
+        try:
+            try:
+                result = await connection.run_sync(work)
+            except (TimeoutError, asyncio.CancelledError):
+                await _throw_away(connection)
+                raise
+            try:
+                await connection.commit()
+            except FAILURES as error:
+                await _throw_away(connection)
+                raise _CommitFailed(error) from error
+            return result
+        finally:
+            await connection.close()
+
+    def _unavailable(self, to_be: str, error: BaseException) -> StoreUnavailable:
+        if to_be not in self._failing:
+            self._failing.add(to_be)
+            log.error("the database cannot be %s: %s", to_be, failing.text(error))
+        return StoreUnavailable()
+
+    def _answers(self, to_be: str) -> None:
+        if to_be in self._failing:
+            self._failing.remove(to_be)
+            log.info("the database can be %s again", to_be)
+
+
+class _CommitFailed(StoreError):
+    """Whether it was committed is unknown, unless the database itself said that it was not."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def _throw_away(connection: AsyncConnection) -> None:
+    """Cut it: one that does not answer would be waited for again in the rollback, for ever if the link is dead."""
+    try:
+        driver = (await connection.get_raw_connection()).driver_connection
+        if driver is not None:
+            driver.terminate()
+        await connection.invalidate()
+    except SQLAlchemyError:  # invalid already: that is what was wanted
+        pass
+
+
+def durable(durability: Durability, *, server: str) -> bool | None:
+    """What ``synchronous_commit`` has to be made, where the server says ``server``; None: leave it as it is."""
+    if durability == "relaxed":
+        return False
+    return True if server == "off" else None
