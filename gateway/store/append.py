@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, Connection, Text, bindparam, delete, insert, select, update
-from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
 from gateway.errors import Invalid
 from gateway.model import Append, Appended, Stored
@@ -21,8 +21,8 @@ from gateway.store.tables import idempotency, inbox, inboxes
 KEY_LIFE = 24 * 3600 * 1000
 """Milliseconds a key is remembered (contract 5)."""
 
-BAD_DATA = (IntegrityError, DataError, ProgrammingError, UnicodeError, OverflowError)
-"""What a value that cannot be stored raises: the fault of one item, never of its neighbours."""
+BAD_DATA = (DBAPIError, UnicodeError, OverflowError)
+"""What a value that cannot be stored raises, among other things: ask ``is_bad_data``."""
 
 _counts = given("counts", user_id=Text, amount=BigInteger)
 _RAISE_HEADS = (
@@ -51,12 +51,22 @@ _FORGET_KEYS = delete(idempotency).where(
 _INSERT_KEYS = insert(idempotency)
 
 
+def is_bad_data(error: BaseException) -> bool:
+    """Whether this is the fault of one item, and never of its neighbours: SQLSTATE classes 22 and 23, or the driver's
+    own word for them."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    if isinstance(state, str):
+        return state.startswith(("22", "23"))
+    return not isinstance(error, DBAPIError) or isinstance(error, IntegrityError | DataError | ProgrammingError)
+
+
 def append_group(
     connection: Connection, requests: Sequence[Append], *, inbox_max: int
 ) -> list[Appended | BaseException]:
     """Store ``requests`` in their order: for each what came of it, or Invalid ``idempotency_mismatch``.
 
-    Raises one of BAD_DATA if any of them holds a value that cannot be stored; then use ``append_each``.
+    Raises one of BAD_DATA if any of them holds a value that cannot be stored (``is_bad_data``); then use
+    ``append_each``.
     """
     results: list[Appended | BaseException | None] = [None] * len(requests)
     pending = list(range(len(requests)))
@@ -107,7 +117,9 @@ def _append_one(connection: Connection, request: Append, *, inbox_max: int) -> A
                 return append_group(connection, [request], inbox_max=inbox_max)[0]
         except IntegrityError:
             continue  # another node committed the same key first: now it is found, and answers
-        except BAD_DATA:
+        except BAD_DATA as error:
+            if not is_bad_data(error):
+                raise
             break
     return Invalid("A value in it cannot be stored.")
 

@@ -121,7 +121,9 @@ class SqlInbox:
             return await self._database.write(
                 lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max)
             )
-        except append.BAD_DATA:
+        except append.BAD_DATA as error:
+            if not append.is_bad_data(error):
+                raise
             return await self._database.write(
                 lambda connection: append.append_each(connection, requests, inbox_max=self._inbox_max)
             )

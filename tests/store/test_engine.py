@@ -18,6 +18,7 @@ from sqlalchemy.util import await_only
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Actor
+from gateway.store.database import Work
 from gateway.store.engine import Store, open_store
 from gateway.store.errors import StoreCorrupt, StoreError, StoreInUse
 from gateway.store.sqlite import database
@@ -25,7 +26,7 @@ from gateway.store.sqlite import database
 BY = Actor("test")
 
 
-def pragma(name: str) -> database.Work[object]:
+def pragma(name: str) -> Work[object]:
     return lambda connection: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
 
 

@@ -22,8 +22,15 @@ from gateway.errors import StoreUnavailable
 from gateway.model import Actor, Append, Draft
 from gateway.store.engine import Store, open_store
 from gateway.store.sqlite import database
+from gateway.store.sqlite.database import SqliteDatabase
 
 BY = Actor("test")
+
+
+def file_of(store: Store) -> SqliteDatabase:
+    """The database under it, which here is a file."""
+    assert isinstance(store.database, SqliteDatabase)
+    return store.database
 
 
 async def add_user(store: Store, id: str) -> None:
@@ -43,7 +50,7 @@ async def test_a_full_disk_refuses_writes_serves_reads_and_heals(store: Store) -
     assert await push(store, 0) == 1
 
     async def limit(pages: int) -> None:
-        await store.database._pragma(f"max_page_count={pages}")
+        await file_of(store)._pragma(f"max_page_count={pages}")
 
     await limit(1)  # the least it can be: what the file has now
     stored = 1
@@ -66,7 +73,7 @@ async def test_a_writer_from_outside_that_does_not_let_go_is_a_503(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await add_user(store, "ann")
-    await store.database._pragma("busy_timeout=50")
+    await file_of(store)._pragma("busy_timeout=50")
     other = sqlite3.connect(path, isolation_level=None)
     try:
         other.execute("BEGIN IMMEDIATE")
@@ -146,7 +153,7 @@ async def test_an_exception_in_the_work_rolls_back(store: Store) -> None:
 
 async def test_the_log_is_emptied_when_it_has_grown(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "WAL_LIMIT", 200_000)
-    await store.database._pragma("wal_autocheckpoint=0")
+    await file_of(store)._pragma("wal_autocheckpoint=0")
     await add_user(store, "ann")
     sizes = []
     for number in range(60):
@@ -160,7 +167,7 @@ async def test_a_reader_in_the_way_of_the_log_stops_nobody(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "WAL_LIMIT", 200_000)
-    await store.database._pragma("wal_autocheckpoint=0")
+    await file_of(store)._pragma("wal_autocheckpoint=0")
     await add_user(store, "ann")
     other = sqlite3.connect(path, isolation_level=None)
     try:
@@ -248,11 +255,11 @@ async def test_nothing_that_was_answered_is_lost_when_the_process_is_killed(url:
 
 async def test_a_write_does_not_wait_for_ever_for_its_turn(tmp_path: Path) -> None:
     async with open_store(f"sqlite+aiosqlite:///{tmp_path}/gateway.db") as store:
-        store.database.patience = 0.05
+        file_of(store).patience = 0.05
         let_go = asyncio.Event()
 
         async def holding() -> None:
-            async with store.database._writing:
+            async with file_of(store)._writing:
                 await let_go.wait()
 
         holder = asyncio.create_task(holding())

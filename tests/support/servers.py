@@ -161,10 +161,11 @@ class Postgres(Server):
 
     def tool(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run ``pg_basebackup``, ``pg_ctl``, … as the user the server runs as."""
+        as_whom: dict[str, Any] = self._as
         return subprocess.run(
             [*self._prefix, str(self.bin / name), *arguments], env=self._environment, cwd=self.root, text=True,
-            capture_output=True, check=check, **self._as,
-        )  # type: ignore[call-overload,no-any-return]  # fmt: skip
+            capture_output=True, check=check, **as_whom,
+        )  # fmt: skip
 
     def initialise(self) -> None:
         self.tool("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "-N")
