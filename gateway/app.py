@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -14,13 +17,20 @@ from gateway import __version__
 from gateway.api.openapi import FastLane, install
 from gateway.first_start import FirstAdmin
 from gateway.garbage import settle_garbage
-from gateway.logs import bind_request
-from gateway.opening import Overrides, open_gateway
+from gateway.logs import bind_request, bind_worker
+from gateway.opening import Overrides, node_name, open_gateway
 from gateway.settings import Settings, SettingsError
+from gateway.siblings import Crew
+from gateway.sockets.accepting import Share, Shares
 from gateway.sockets.endpoint import SocketEndpoint
-from gateway.sockets.server import listening_socket, serve
+from gateway.sockets.forking import NotStarted, Post
+from gateway.sockets.server import GRACE, listening_socket, serve
 from gateway.sockets.wire import WireLimits
+from gateway.sockets.workers import Workers
 from gateway.store.errors import StoreError
+
+_DRAIN_SLACK = 5.0
+"""Seconds beyond the grace until a drain is cut short."""
 
 
 class GatewayApp(FastAPI):
@@ -46,7 +56,11 @@ class GatewayApp(FastAPI):
 
 
 def create_app(
-    settings: Settings, *, on_first_admin: FirstAdmin | None = None, overrides: Overrides | None = None
+    settings: Settings,
+    *,
+    on_first_admin: FirstAdmin | None = None,
+    overrides: Overrides | None = None,
+    crew: Crew | None = None,
 ) -> GatewayApp:
     """The ASGI application. It works under any ASGI server; its own (``run``) also hands sockets over and drains."""
     limits = WireLimits(reject=settings.ws_reject)
@@ -54,7 +68,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            opening = open_gateway(settings, on_first_admin=on_first_admin, overrides=overrides)
+            opening = open_gateway(settings, on_first_admin=on_first_admin, overrides=overrides, crew=crew)
             try:
                 services = await stack.enter_async_context(opening)
             except (SettingsError, StoreError) as error:
@@ -87,27 +101,103 @@ def run(
 ) -> None:
     """Serve until SIGTERM or SIGINT. ``on_ready`` is told the URL once requests are answered.
 
-    Raises ``sockets.server.CannotListen`` if the address cannot be had, and what ``open_gateway`` raises.
+    Raises ``sockets.server.CannotListen`` if the address cannot be had, and what ``open_gateway`` raises; if there are
+    several workers ``sockets.forking.NotStarted`` in the place of that.
     """
-    app = create_app(settings, on_first_admin=on_first_admin)
     with listening_socket(settings.host, settings.port) as sock:
         host, port = sock.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-        async def drain() -> None:
-            await app.state.drain()
+        def ready() -> None:
+            if on_ready is not None:
+                on_ready(url)
+
+        if settings.workers == 1:
+            _serve(settings, sock, on_first_admin=on_first_admin, on_ready=ready)
+        else:
+            _serve_by_workers(settings, sock, on_first_admin=on_first_admin, on_ready=ready)
+
+
+def _serve(
+    settings: Settings,
+    sock: socket.socket,
+    *,
+    on_first_admin: FirstAdmin | None,
+    on_ready: Callable[[], None],
+    crew: Crew | None = None,
+    share: Share | None = None,
+) -> None:
+    app = create_app(settings, on_first_admin=on_first_admin, crew=crew)
+
+    async def drain() -> None:
+        await app.state.drain()
+
+    try:
+        serve(
+            app,
+            sock=sock,
+            limits=WireLimits(reject=settings.ws_reject),
+            drain=drain,
+            drain_timeout=settings.drain_grace + _DRAIN_SLACK,
+            forwarded_allow_ips=settings.forwarded_allow_ips,
+            on_ready=on_ready,
+            share=share,
+        )
+    except SystemExit:
+        if app.refusal is not None:
+            raise app.refusal from None
+        raise
+
+
+def _serve_by_workers(
+    settings: Settings, sock: socket.socket, *, on_first_admin: FirstAdmin | None, on_ready: Callable[[], None]
+) -> None:
+    """The same by ``settings.workers`` processes, behind one listening socket. Each has a name, limits and connections
+    to the database of its own."""
+    name, shares = node_name(settings), Shares(settings.workers)
+    scraped = _metrics_socket(settings.metrics_port) if settings.metrics_port is not None else None
+    with tempfile.TemporaryDirectory(prefix="gateway-") as directory:
+
+        def work(post: Post) -> None:
+            bind_worker(post.number)
+            try:
+                _serve(
+                    settings.model_copy(update={"node": f"{name}-{post.number}"}),
+                    sock,
+                    on_first_admin=post.tell,
+                    on_ready=post.ready,
+                    crew=Crew(post.number, settings.workers, Path(directory), scraped),
+                    share=shares.of(post.number),
+                )
+            except SettingsError as error:
+                raise NotStarted(str(error), code=2) from None
+            except StoreError as error:
+                raise NotStarted(str(error), code=1) from None
+
+        def close() -> None:
+            """When the workers no longer listen nobody does."""
+            for listening in (sock, scraped):
+                if listening is not None:
+                    listening.close()
 
         try:
-            serve(
-                app,
-                sock=sock,
-                limits=WireLimits(reject=settings.ws_reject),
-                drain=drain,
-                drain_timeout=settings.drain_grace + 5,
-                forwarded_allow_ips=settings.forwarded_allow_ips,
-                on_ready=(lambda: on_ready(url)) if on_ready is not None else lambda: None,
-            )
-        except SystemExit:
-            if app.refusal is not None:
-                raise app.refusal from None
-            raise
+            Workers(
+                work,
+                count=settings.workers,
+                # What ``serve`` takes at most, and some for the database.
+                stop_within=settings.drain_grace + _DRAIN_SLACK + GRACE + 5.0,
+                on_ready=on_ready,
+                on_stop=close,
+                told=on_first_admin or (lambda *_: None),
+            ).run()
+        finally:
+            close()
+
+
+def _metrics_socket(port: int) -> socket.socket:
+    try:
+        sock = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise SettingsError(f"GATEWAY_METRICS_PORT: port {port} cannot be had: {error.strerror}") from None
+    sock.setblocking(False)
+    return sock

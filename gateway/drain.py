@@ -27,6 +27,13 @@ class Drain:
         """Whether upgrades are to be refused and readiness denied."""
         return self.begun
 
+    def send_away(self) -> None:
+        """The log has another name: what they would be told now has the wrong numbers. They come back and hear it."""
+        for connection in [one for one in self._hub if isinstance(one, Connection)]:
+            after_ms = random.randrange(100, 5000)  # noqa: S311 - jitter
+            connection.say(frames.reconnect(after_ms=after_ms, reason=DRAINING.reason))
+            connection.close(DRAINING)
+
     async def __call__(self) -> None:
         """Move every client away. Bounded by the grace; never raises."""
         self.begun = True

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gateway.auth.keys import generate_signing_key, parse_signing_keys
 from gateway.auth.tokens import Keyring
-from gateway.errors import Invalid
+from gateway.errors import Conflict, Invalid
 from gateway.model import Actor, SigningKey, millis, new_id
 from gateway.services import Services
 from gateway.settings import Settings, SettingsError
@@ -45,7 +45,10 @@ async def _signing_keys(settings: Settings, store: Store, now: float) -> list[Si
 
 
 async def first_admin(settings: Settings, services: Services, told: FirstAdmin | None) -> None:
-    """An empty database gets the user ``admin`` (contract 9). Raises SettingsError for an unfit password."""
+    """An empty database gets the user ``admin`` (contract 9). Raises SettingsError for an unfit password.
+
+    Of several nodes that start on it at once one makes it, and only that one is told.
+    """
     if await services.users.count():
         return
     chosen = settings.bootstrap_admin_password
@@ -54,9 +57,12 @@ async def first_admin(settings: Settings, services: Services, told: FirstAdmin |
         password_hash = await services.login.hash_new(password)
     except Invalid as error:
         raise SettingsError(f"GATEWAY_BOOTSTRAP_ADMIN_PASSWORD: {error.detail}") from None
-    await services.users.create(
-        id=new_id(services.clock()), username="admin", role="admin", password_hash=password_hash, by=SYSTEM,
-        now=millis(services.clock()),
-    )  # fmt: skip
+    try:
+        await services.users.create(
+            id=new_id(services.clock()), username="admin", role="admin", password_hash=password_hash, by=SYSTEM,
+            now=millis(services.clock()),
+        )  # fmt: skip
+    except Conflict:
+        return
     if told is not None:
         told("admin", "" if chosen is not None else password)

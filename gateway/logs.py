@@ -180,6 +180,11 @@ def bind_request(request_id: str) -> None:
     structlog.contextvars.bind_contextvars(request_id=request_id)
 
 
+def bind_worker(number: int) -> None:
+    """From here on every event of this process carries ``worker``."""
+    structlog.contextvars.bind_contextvars(worker=number)
+
+
 def configure(*, level: str = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
     """Route all logging of this process to ``stream`` (default stderr). May be called again: it replaces itself.
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, start_http_server
 
+EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
+"""The text format that ``exposition`` writes."""
+
 
 class Metrics:
     """One registry a gateway, so that several can live in one process (tests do)."""
@@ -31,6 +34,15 @@ class Metrics:
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )  # fmt: skip
         self.gc_pause = Gauge("gateway_gc_pause_seconds_max", "Longest garbage collection.", registry=registry)
+        self.bus_sent = Counter("gateway_bus_messages_sent", "Messages the bus has taken.", registry=registry)
+        self.bus_received = Counter("gateway_bus_signals_received", "Signals of other nodes.", registry=registry)
+        self.bus_resynced = Counter(
+            "gateway_bus_resyncs", "Users looked at again by the bus's word.", registry=registry
+        )
+        self._bus_dropped = Counter(
+            "gateway_bus_messages_dropped", "Messages lost or refused.", ["reason"], registry=registry
+        )
+        self._bus_up = Gauge("gateway_bus_up", "Whether hints travel between nodes.", registry=registry)
         self._closed_children: dict[str, Counter] = {}
 
     def closed(self, reason: str) -> None:
@@ -42,6 +54,13 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
+
+    def bus_dropped(self, reason: str, amount: int) -> None:
+        """Messages of the bus that were not sent, or were not believed."""
+        self._bus_dropped.labels(reason).inc(amount)
+
+    def watch_bus(self, up: Callable[[], bool]) -> None:
+        self._bus_up.set_function(up)
 
     def watch(self, *, connections: Callable[[], int], users: Callable[[], int], bans: Callable[[], int]) -> None:
         """Numbers that are asked for when they are read."""

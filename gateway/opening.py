@@ -12,8 +12,9 @@ import secrets
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from gateway.auth.passwords import Passwords
@@ -33,10 +34,12 @@ from gateway.publish import Publisher
 from gateway.pulse import Pulse
 from gateway.relay import Relay
 from gateway.revocations import Revocations
-from gateway.revoke import Revoker
-from gateway.services import Services
+from gateway.revoke import POLL_EVERY, Revoker
+from gateway.services import Readiness, Services
 from gateway.settings import LONGEST_ACCESS_TTL, Settings, SettingsError
-from gateway.store.engine import open_store
+from gateway.siblings import Crew
+from gateway.store.engine import Store, open_store
+from gateway.store.migrate import head
 from gateway.ties import Ties
 
 log = logging.getLogger("gateway")
@@ -59,34 +62,39 @@ async def open_gateway(
     role: Literal["serve", "tool"] = "serve",
     on_first_admin: FirstAdmin | None = None,
     overrides: Overrides | None = None,
+    crew: Crew | None = None,
 ) -> AsyncIterator[Services]:
     """Open everything, in order; migrations are applied and the first admin made on the way.
 
     ``tool`` is the command line beside a running node: no node lock, no loops, no presence. ``on_first_admin`` is told
-    the name and password of the admin that an empty database gets. Raises SettingsError for a key that cannot be used,
+    the name and password of the admin that an empty database gets. ``crew``: the place of this process among
+    several that serve one port. Raises SettingsError for a key that cannot be used,
     ``store.engine.StoreInUse`` if another node has the database.
     """
     given = overrides or Overrides()
     clock: Clock = given.clock or time.time
     monotonic = given.monotonic or time.monotonic
     async with AsyncExitStack() as stack:
-        url = settings.database_url.get_secret_value()
+        node = node_name(settings)
         store = await stack.enter_async_context(
-            open_store(url, durability=settings.durability, inbox_max=settings.inbox_max, tool=role == "tool")
-        )
+            open_store(
+                settings.database_url.get_secret_value(), durability=settings.durability,
+                inbox_max=settings.inbox_max, tool=role == "tool", connections=settings.database_connections,
+                application=f"gateway {node}",
+            )
+        )  # fmt: skip
         metrics = Metrics()
         keyring = await keyring_of(settings, store, now=clock())
-        node = settings.node or f"{socket.gethostname()}-{os.getpid()}"
         denylist = Revocations()
         hub = Hub(
             node=node, per_user=settings.connections_per_user, per_address=settings.connections_per_address,
             most=settings.connections_max,
         )  # fmt: skip
-        if settings.metrics_port is not None and role == "serve":
+        if settings.metrics_port is not None and role == "serve" and crew is None:
             stack.callback(_metrics_server(metrics, settings.metrics_port))
         metrics.watch(connections=hub.__len__, users=lambda: len(hub.users), bans=denylist.__len__)
-        bus = given.bus or MemoryBus()
-        presence = given.presence or MemoryPresence()
+        bus, presence = await _between_nodes(settings, store, node, role, clock, monotonic, metrics)
+        bus, presence = given.bus or bus, given.presence or presence
         passwords = Passwords(settings.password_hashers)
         stack.callback(passwords.close)
         revoker = Revoker(
@@ -116,16 +124,28 @@ async def open_gateway(
         authn = Authn(keyring, denylist, clock, monotonic)
         pulse = Pulse(heartbeat=settings.heartbeat, clock=clock, metrics=metrics)
         drain = Drain(hub=hub, grace=settings.drain_grace, monotonic=monotonic)
-        epoch = await store.meta.epoch()
 
-        async def readiness() -> list[str]:
+        # Other nodes may be there, and nothing tells of them: the slow re-check is all there is.
+        alone = None if settings.on_sqlite or settings.redis_url is not None else "there is no Redis"
+
+        async def told() -> bytes:
+            return await crew.exposition() if crew is not None else metrics.exposition()
+
+        async def readiness() -> Readiness:
+            # One node alone needs no Redis; workers are never alone.
+            trouble = bus.trouble or (alone if crew is not None else None)
+            return Readiness(tuple(await unready()), () if trouble is None else (trouble,))
+
+        async def unready() -> list[str]:
             reasons = [] if revoker.fresh else ["revocations are stale"]
             if drain.begun:
                 reasons.append("shutting down")
             try:
-                await store.meta.epoch()
+                misfit = await store.meta.misfit(head())
             except StoreUnavailable:
                 return [*reasons, "the database cannot be used"]
+            if misfit is not None:
+                return [*reasons, misfit]
             try:
                 async with asyncio.timeout(1.0):
                     writable = await store.meta.writable()
@@ -134,16 +154,16 @@ async def open_gateway(
             return reasons if writable else [*reasons, "the database cannot be written"]
 
         ties = Ties(
-            node=node, epoch=epoch, heartbeat=settings.heartbeat, frame_rate=settings.frame_rate,
+            node=node, epoch=store.epoch, heartbeat=settings.heartbeat, frame_rate=settings.frame_rate,
             frame_burst=settings.frame_burst, hub=hub, pulse=pulse, inbox=store.inbox, publisher=publisher,
             authn=authn, revoker=revoker, presence=presence, bus=bus, metrics=metrics, clock=clock,
             monotonic=monotonic,
         )  # fmt: skip
         services = Services(
-            node=node, epoch=epoch, clock=clock, users=store.users, sessions=store.sessions, clients=store.clients,
-            inbox=store.inbox, audit=store.audit, revocation_log=store.revocations, keyring=keyring, login=login,
-            authn=authn, publisher=publisher, revoker=revoker, hub=hub, presence=presence, metrics=metrics,
-            readiness=readiness, ties=ties, drain=drain,
+            node=node, epoch=store.epoch, clock=clock, users=store.users, sessions=store.sessions,
+            clients=store.clients, inbox=store.inbox, audit=store.audit, revocation_log=store.revocations,
+            keyring=keyring, login=login, authn=authn, publisher=publisher, revoker=revoker, hub=hub,
+            presence=presence, bus=bus, metrics=metrics, readiness=readiness, exposition=told, ties=ties, drain=drain,
         )  # fmt: skip
         await revoker.poll()
         if role == "serve":
@@ -151,17 +171,65 @@ async def open_gateway(
             await passwords.warm()
             relay = Relay(
                 hub=hub, states=store.inbox, fresh=lambda: revoker.fresh, revocations_rung=revoker.rung,
-                metrics=metrics,
+                metrics=metrics, trouble=lambda: bus.trouble or alone,
             )  # fmt: skip
             await stack.enter_async_context(bus.listen(relay))
-            for name, loop in (
+            await stack.enter_async_context(presence.keep())
+            store.epoch.on_change(drain.send_away)
+            loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
                 ("revocations", revoker.keep_polling),
                 ("pulse", lambda: pulse.run(monotonic)),
                 ("janitor", janitor.run),
                 ("recheck", relay.keep_rechecking),
-            ):
+            ]
+            if not settings.on_sqlite:
+                loops.append(("epoch", partial(_keep_looking_at_epoch, store)))
+            for name, loop in loops:
                 await stack.enter_async_context(_background(name, loop))
+        if crew is not None:
+            await stack.enter_async_context(crew.answering(metrics.exposition))
         yield services
+
+
+async def _between_nodes(
+    settings: Settings,
+    store: Store,
+    node: str,
+    role: str,
+    clock: Clock,
+    monotonic: Callable[[], float],
+    metrics: Metrics,
+) -> tuple[Bus, Presence]:
+    """What carries hints and presence: Redis if the setting says so, else this process alone."""
+    linger = settings.presence_linger
+    if settings.redis_url is None or role == "tool":
+        return MemoryBus(), MemoryPresence(node=node, clock=clock, monotonic=monotonic, linger=linger)
+    # Its client takes a sixth of a second to import: only for those who use it.
+    from gateway.bus.redis import RedisBus
+    from gateway.presence.redis import RedisPresence
+
+    url = settings.redis_url.get_secret_value()
+    secret = await store.keys.secret("bus", generate=lambda: secrets.token_bytes(32))
+    try:
+        return (
+            RedisBus(url, node=node, secret=secret, clock=clock, monotonic=monotonic, metrics=metrics),
+            RedisPresence(url, node=node, secret=secret, clock=clock, monotonic=monotonic, linger=linger),
+        )
+    except ValueError as error:
+        raise SettingsError(f"GATEWAY_REDIS_URL: {error}") from None
+
+
+async def _keep_looking_at_epoch(store: Store) -> None:
+    """Another node, or a tool, may give the log another name."""
+    while True:
+        await asyncio.sleep(POLL_EVERY)
+        with suppress(StoreUnavailable):
+            store.epoch.became(await store.meta.epoch())
+
+
+def node_name(settings: Settings) -> str:
+    """What this node is called: as the setting says, else by its machine and process."""
+    return settings.node or f"{socket.gethostname()}-{os.getpid()}"
 
 
 def _metrics_server(metrics: Metrics, port: int) -> Callable[[], None]:

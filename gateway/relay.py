@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,10 @@ SLICE = 200
 MOST_PASSING = 100_000
 """Deliveries of ``ttl: 0`` that may be waiting, one push aside: about a second of work, and all waits behind them."""
 RECHECK_EVERY = 20.0
+RECHECK_EVERY_IN_TROUBLE = 3.0
 RECHECK_SLICE = 500
+RESYNC_PAUSE = 0.02
+"""Seconds between two slices of a resync: many nodes may have one at the same moment, and they share a database."""
 
 
 class States(Protocol):
@@ -32,7 +36,8 @@ class States(Protocol):
 
 
 class Relay:
-    """Implements ``ports.Receiver``. ``fresh`` says whether this node may write notifications now (contract 8)."""
+    """Implements ``ports.Receiver``. ``fresh`` says whether this node may write notifications now (contract 8);
+    ``trouble`` whether hints do not travel now, and the slow re-check has to be quicker."""
 
     def __init__(
         self,
@@ -42,12 +47,15 @@ class Relay:
         fresh: Callable[[], bool],
         revocations_rung: Callable[[], None],
         metrics: Metrics,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self._hub, self._states, self._fresh = hub, states, fresh
+        self._hub, self._states, self._fresh, self._trouble = hub, states, fresh, trouble
         self._revocations_rung, self._metrics = revocations_rung, metrics
         self._queue: deque[tuple[Signal, int]] = deque()
         self._passing = 0
         self._draining: asyncio.Task[None] | None = None
+        self._owed: dict[str, None] = {}
+        self._resyncing: asyncio.Task[None] | None = None
 
     def signals(self, signals: Sequence[Signal]) -> None:
         """Called on the event loop; what is short goes out at once, unless something long is still on its way."""
@@ -124,10 +132,39 @@ class Relay:
         return (connection for user_id in user_ids for connection in self._hub.of(user_id))
 
     def resync(self, user_ids: Iterable[str] | None) -> None:
-        """Everyone of these reads on from their own cursor."""
-        for user_id in list(self._hub.users if user_ids is None else user_ids):
+        """Everyone of these is compared with the log, soon; who was told all hears nothing."""
+        if user_ids is None:
+            self._revocations_rung()
+            user_ids = self._hub.users
+        self._owed.update((user_id, None) for user_id in user_ids if self._hub.of(user_id))
+        if self._owed and self._resyncing is None:
+            self._resyncing = asyncio.create_task(self._resync(), name="resync")
+
+    async def _resync(self) -> None:
+        """A slice at a time. Who is named again while being looked up is looked up again: the answer may be older."""
+        try:
+            while self._owed:
+                one = list(itertools.islice(self._owed, RECHECK_SLICE))
+                for user_id in one:
+                    del self._owed[user_id]
+                if not await self._compare(one):
+                    self._owed.update(dict.fromkeys(one))
+                    await asyncio.sleep(random.uniform(0.25, 0.75))  # noqa: S311 - jitter
+                elif self._owed:
+                    await asyncio.sleep(RESYNC_PAUSE)
+        finally:
+            self._resyncing = None
+
+    async def _compare(self, user_ids: Sequence[str]) -> bool:
+        """Have these users' connections read what they were not told of. False if the database cannot be asked."""
+        try:
+            states = await self._states.states(user_ids)
+        except StoreUnavailable:
+            return False
+        for user_id, state in states.items():
             for connection in self._hub.of(user_id):
-                connection.recheck(None)
+                connection.recheck(state)
+        return True
 
     def connections(self, user_id: str | None, *, after: str | None, limit: int) -> Sequence[ConnectionInfo]:
         found = [one for one in self._hub.connections(user_id) if after is None or one.id > after]
@@ -138,19 +175,26 @@ class Relay:
         users = self._hub.users
         slices = [users[at : at + RECHECK_SLICE] for at in range(0, len(users), RECHECK_SLICE)]
         for one in slices:
-            await asyncio.sleep(RECHECK_EVERY / len(slices) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            try:
-                states = await self._states.states(one)
-            except StoreUnavailable:
-                continue  # the next round asks again
-            for user_id, state in states.items():
-                for connection in self._hub.of(user_id):
-                    connection.recheck(state)
+            await self._pause(random.uniform(0.5, 1.0) / len(slices))  # noqa: S311 - jitter
+            await self._compare(one)  # if it cannot be asked now, the next round asks again
+
+    async def _pause(self, share: float) -> None:
+        """Wait ``share`` of a round. Its length is looked at as it goes: trouble that begins cuts it short."""
+        waited = 0.0
+        while (left := share * (RECHECK_EVERY_IN_TROUBLE if self._trouble() else RECHECK_EVERY) - waited) > 0:
+            step = min(left, 0.5)
+            await asyncio.sleep(step)
+            waited += step
 
     async def keep_rechecking(self) -> None:
-        while True:
-            await asyncio.sleep(RECHECK_EVERY * random.uniform(0.1, 0.3))  # noqa: S311 - jitter
-            await self.recheck()
+        """For ever. What a resync still owes goes with it when it is called off."""
+        try:
+            while True:
+                await self._pause(random.uniform(0.1, 0.3))  # noqa: S311 - jitter
+                await self.recheck()
+        finally:
+            if self._resyncing is not None:
+                self._resyncing.cancel()
 
 
 def _wide(signal: Signal) -> bool:

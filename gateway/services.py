@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from gateway.auth.tokens import Keyring
 from gateway.authn import Authn
 from gateway.drain import Drain
+from gateway.epoch import Epoch
 from gateway.hub import Hub
 from gateway.login import Login
 from gateway.metrics import Metrics
-from gateway.ports import Audit, Clients, Clock, Inbox, Presence, Revocations, Sessions, Users
+from gateway.ports import Audit, Bus, Clients, Clock, Inbox, Presence, Revocations, Sessions, Users
 from gateway.publish import Publisher
 from gateway.revoke import Revoker
 from gateway.ties import Ties
 
 
 @dataclass(frozen=True, slots=True)
+class Readiness:
+    """``reasons``: why this node cannot serve now; none, and it can. ``degraded``: what it does without meanwhile."""
+
+    reasons: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Services:
-    """``readiness`` answers the reasons why this node cannot serve now (none: it can), and whether it is degraded."""
+    """``exposition``: the metrics as text, those of every worker if there are several."""
 
     node: str
-    epoch: str
+    epoch: Epoch
     clock: Clock
     users: Users
     sessions: Sessions
@@ -37,7 +46,9 @@ class Services:
     revoker: Revoker
     hub: Hub
     presence: Presence
+    bus: Bus
     metrics: Metrics
-    readiness: Callable[[], Awaitable[Sequence[str]]]
+    readiness: Callable[[], Awaitable[Readiness]]
+    exposition: Callable[[], Awaitable[bytes]]
     ties: Ties
     drain: Drain

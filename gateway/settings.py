@@ -44,9 +44,7 @@ class Settings(BaseModel):
         "auto", description="/docs and /openapi.json; auto: only when listening on loopback."
     )
 
-    workers: int = Field(
-        1, ge=1, le=256, description="Processes that serve one port. More than one needs PostgreSQL."
-    )
+    workers: int = Field(1, ge=1, le=256, description="Processes that serve one port. More than one needs PostgreSQL.")
 
     # what it keeps
     database_url: SecretStr = SecretStr("sqlite+aiosqlite:///./var/gateway.db")
@@ -94,6 +92,9 @@ class Settings(BaseModel):
         (), description="Comma separated; same origin is always allowed; * allows all."
     )
     heartbeat: int = Field(25, ge=2, le=300)
+    presence_linger: float = Field(
+        5, ge=0, le=300, description="Seconds a user counts as online after the last connection: a reconnect is no leave."
+    )
     drain_grace: float = Field(10, ge=0, le=600, description="Seconds a shutdown may take to move its clients away.")
     forwarded_allow_ips: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")
 

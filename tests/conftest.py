@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wire
 from servers import Postgres, Redis, short_directory
 from wire import Node, running
 
@@ -60,6 +61,18 @@ def database(postgres: Postgres) -> Callable[[], str]:
     asyncio.run(upgrade(postgres.create("blank")))
     numbers = itertools.count()
     return lambda: postgres.create(f"copy{next(numbers)}", template="blank")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--postgres", action="store_true", help="nodes of the wire suite keep their data in PostgreSQL")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nodes_on_postgres(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.config.getoption("--postgres"):
+        wire.on_postgres = request.getfixturevalue("database")
+    yield
+    wire.on_postgres = None
 
 
 @pytest.fixture(scope="session")

@@ -21,14 +21,14 @@ LONGER: Mapping[str, int] = {"model": 500, "ports": 400}
 # A name is a module of gateway/ or a package of it, with everything inside. Imports go down, or sideways.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "closing", "ports"),
-    ("feed", "hub", "frames", "revocations", "limits", "group", "metrics", "auth"),
+    ("feed", "hub", "frames", "revocations", "limits", "group", "metrics", "epoch", "auth"),
     (
         *("login", "authn", "revoke", "publish", "relay", "connection", "telling", "ties", "pulse", "janitor"),
         *("drain", "services"),
         *("store", "bus", "presence"),
     ),
     ("sockets", "api"),
-    ("app", "opening", "first_start", "garbage", "cli", "commands", "__main__", "logs", "listen", "settings"),
+    ("app", "opening", "siblings", "first_start", "garbage", "cli", "commands", "__main__", "logs", "listen", "settings"),
 )
 # The half of floor 2 that says what we do things with. It never meets the other half, nor its parts each other.
 ADAPTERS = frozenset({"store", "bus", "presence"})
@@ -43,6 +43,9 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "sqlalchemy": ("store",),
     "alembic": ("store",),
     "aiosqlite": ("store",),
+    "asyncpg": ("store.postgres",),
+    "redis": ("bus", "presence"),
+    "hiredis": ("bus",),
     "fastapi": FLOOR_3_AND_4,
     "starlette": FLOOR_3_AND_4,
     "pydantic": ("api", "settings", "cli"),

@@ -27,8 +27,9 @@ class Ear:
 def make(log: Any, *, rate: int = 0) -> tuple[Publisher, Ear, Seconds, list[str]]:
     ear, clock, full = Ear(), Seconds(), list[str]()
     bus: Any = ear
+    presence = MemoryPresence(node="n", clock=clock, monotonic=clock)
     publisher = Publisher(
-        inbox=log, bus=bus, presence=MemoryPresence(), clock=clock, monotonic=clock, metrics=Metrics(), rate=rate,
+        inbox=log, bus=bus, presence=presence, clock=clock, monotonic=clock, metrics=Metrics(), rate=rate,
         overfull=full.extend,
     )  # fmt: skip
     return publisher, ear, clock, full

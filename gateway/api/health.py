@@ -12,9 +12,7 @@ from gateway.api.deps import Administrator, services_of
 from gateway.api.problems import Refusal, respond
 from gateway.api.routes import StrictRoute
 from gateway.api.schemas import Answer
-
-EXPOSITION = "text/plain; version=1.0.0; charset=utf-8"
-"""The text format ``metrics.py`` writes."""
+from gateway.metrics import EXPOSITION
 
 router = APIRouter(tags=["operations"], route_class=StrictRoute)
 
@@ -25,6 +23,11 @@ class Alive(Answer):
 
 class Ready(Answer):
     status: Literal["ready"] = "ready"
+
+
+class Degraded(Answer):
+    status: Literal["degraded"] = "degraded"
+    reasons: tuple[str, ...]
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -42,19 +45,22 @@ async def not_an_upgrade() -> Response:
 
 
 @router.head("/readyz", include_in_schema=False, response_model=None)
-@router.get("/readyz", summary="It can serve", response_model=Ready)
-async def readyz(request: Request) -> Ready | Response:
-    """503 with the reasons while it cannot: the database, news of revocations, or it is shutting down."""
-    reasons = list(await services_of(request).readiness())
-    if not reasons:
-        return Ready()
+@router.get("/readyz", summary="It can serve", response_model=Ready | Degraded)
+async def readyz(request: Request) -> Ready | Degraded | Response:
+    """503 with the reasons while it cannot: the database or its schema, news of revocations, or it is shutting down.
+
+    `degraded`: it serves, and keeps every promise but speed: hints from other nodes do not travel.
+    """
+    found = await services_of(request).readiness()
+    if not found.reasons:
+        return Degraded(reasons=found.degraded) if found.degraded else Ready()
     problem = {
         "type": "/problems/not_ready",
         "title": "Not ready",
         "status": 503,
         "detail": "This node cannot serve now.",
         "code": "not_ready",
-        "reasons": reasons,
+        "reasons": list(found.reasons),
     }
     return respond(request, problem, {"Retry-After": "1"})
 
@@ -66,4 +72,5 @@ async def readyz(request: Request) -> Ready | Response:
     responses={200: {"description": "The text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request, principal: Administrator) -> Response:
-    return Response(services_of(request).metrics.exposition(), media_type=EXPOSITION)
+    """Of several workers each series has a label `worker`, whichever of them is asked."""
+    return Response(await services_of(request).exposition(), media_type=EXPOSITION)

@@ -51,10 +51,11 @@ def command_name() -> str:
     return f"{shlex.quote(sys.executable)} -m gateway"
 
 
-def announce(*, url: str, data: str, node: str, first: tuple[str, str] | None) -> None:
+def announce(*, url: str, data: str, node: str, workers: int, first: tuple[str, str] | None) -> None:
     """Say that the gateway is ready. ``first``: name and password of the new admin (``""``: chosen by setting)."""
     if first is None:
-        typer.echo(escape(f"gateway ready at {url} · node {node} · data in {data}"))
+        several = f" · {workers} workers" if workers > 1 else ""
+        typer.echo(escape(f"gateway ready at {url} · node {node}{several} · data in {data}"))
         sys.stdout.flush()
         return
     show_admin(url=url, data=data, first=first)

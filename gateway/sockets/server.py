@@ -18,9 +18,11 @@ from typing import Any
 
 import uvicorn
 
+from gateway.sockets.accepting import Accepting, Share
 from gateway.sockets.http import http_protocol
 from gateway.sockets.protocol import SocketProtocol, socket_protocol
 from gateway.sockets.wire import WireLimits
+from gateway.sockets.workers import HURRY, LEAVE
 
 BACKLOG = 4096
 GRACE = 5
@@ -99,7 +101,11 @@ def raise_file_limit() -> int:
 
 
 class DrainingServer(uvicorn.Server):
-    """Ready is told, the end is drained, and a stop that was asked for is a success."""
+    """Ready is told, the end is drained, and a stop that was asked for is a success.
+
+    ``share``: of a worker, one of several behind the listening socket. It is the parent that is told twice to stop; a
+    SIGTERM that comes twice (from the parent, and from what ends whole groups of processes) means no more than one.
+    """
 
     def __init__(
         self,
@@ -108,29 +114,66 @@ class DrainingServer(uvicorn.Server):
         drain: Callable[[], Awaitable[None]],
         drain_timeout: float,
         on_ready: Callable[[], None],
+        share: Share | None = None,
     ) -> None:
         super().__init__(config)
         self._drain, self._drain_timeout, self._on_ready = drain, drain_timeout, on_ready
+        self._share, self._leaving = share, False
+        self._accepting: list[Accepting] = []
         self._draining: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets=sockets)
+        await super().startup(sockets=sockets if self._share is None else [])
         if self.started and not self.should_exit:
+            self._accepting = [
+                Accepting(
+                    sock, share=self._share, held=lambda: len(self.server_state.connections), protocol=self._protocol,
+                    loop=self._loop,
+                )
+                for sock in sockets or ()
+                if self._share is not None
+            ]  # fmt: skip
             self._on_ready()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """As uvicorn makes them for sockets that it accepts itself."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        for accepting in self._accepting:
+            accepting.say()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # While the drain runs the node still listens: who asks for readiness or a socket is told to go elsewhere.
+        # Unless elsewhere is behind the same listening socket.
+        if self._leaving:
+            self._let_others(sockets or [])
         self._draining = asyncio.create_task(self._drained(), name="drain")
         await asyncio.wait([self._draining], timeout=self._drain_timeout)
         if not self._draining.done():
             log.warning("the drain took more than %s s and was cut short", self._drain_timeout)
             self._draining.cancel()
+        for accepting in self._accepting:
+            accepting.close()
         await super().shutdown(sockets=sockets)
         for connection in list(self.server_state.connections):
             if isinstance(connection, SocketProtocol):
                 connection.abort()
+
+    def _let_others(self, sockets: list[socket.socket]) -> None:
+        """Accept nothing more, and have requests come over new connections."""
+        for accepting in self._accepting:
+            accepting.close()
+        for sock in sockets:
+            sock.close()
+        for connection in list(self.server_state.connections):
+            if not isinstance(connection, SocketProtocol):
+                connection.shutdown()
 
     async def _drained(self) -> None:
         try:
@@ -149,8 +192,20 @@ class DrainingServer(uvicorn.Server):
         if self._draining is not None:
             self._draining.cancel()
 
+    def _heed(self, sig: int, _: FrameType | None) -> None:
+        """In a worker."""
+        if sig == HURRY and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._hurry)
+        self._leaving = self._leaving or (sig == LEAVE and not self.should_exit)
+        self.should_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
+        if self._share is not None:
+            for sig in (signal.SIGTERM, LEAVE, HURRY):
+                signal.signal(sig, self._heed)  # and for good: one more of them must not kill what is nearly done
+            yield
+            return
         with super().capture_signals():
             try:
                 yield
@@ -169,6 +224,7 @@ def server(
     log_config: dict[str, Any] | None = None,
     on_ready: Callable[[], None] = lambda: None,
     drain_timeout: float = 60.0,
+    share: Share | None = None,
 ) -> DrainingServer:
     """The server for ``app``, not started. ``forwarded_allow_ips``: empty means that no proxy is believed."""
     config = uvicorn.Config(
@@ -187,7 +243,7 @@ def server(
         timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=GRACE,
     )
-    return DrainingServer(config, drain=drain, drain_timeout=drain_timeout, on_ready=on_ready)
+    return DrainingServer(config, drain=drain, drain_timeout=drain_timeout, on_ready=on_ready, share=share)
 
 
 def serve(
@@ -200,10 +256,12 @@ def serve(
     log_config: dict[str, Any] | None = None,
     on_ready: Callable[[], None] = lambda: None,
     drain_timeout: float = 60.0,
+    share: Share | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain (within ``drain_timeout`` seconds) and stop. Returns when stopped well.
 
-    ``on_ready`` is called once connections are accepted. Raises SystemExit(3) if the application does not start.
+    ``on_ready`` is called once connections are accepted. ``share``: this is one of ``sockets.workers``, which tells it
+    to end; the others accept from ``sock`` too. Raises SystemExit(3) if the application does not start.
     """
     files = raise_file_limit()
     log.debug("up to %d files may be open", files)
@@ -217,6 +275,7 @@ def serve(
         log_config=log_config,
         on_ready=on_ready,
         drain_timeout=drain_timeout,
+        share=share,
     ).run(sockets=[sock])
 
 

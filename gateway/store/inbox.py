@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from functools import partial
 
 from gateway.group import Group
 from gateway.model import (
@@ -20,6 +21,7 @@ from gateway.model import (
 from gateway.store import append, leaving, marking, pages
 from gateway.store.database import Database
 
+OVERFULL_STEP = 20_000
 TRIM_STEP = 1000
 """Entries that one transaction of a trim moves at most."""
 
@@ -111,7 +113,14 @@ class SqlInbox:
                 return moved
 
     async def overfull(self, *, keep: int) -> Sequence[str]:
-        return await self._database.read(lambda connection: leaving.overfull(connection, keep=keep))
+        found: list[str] = []
+        after: str | None = ""
+        while after is not None:  # step by step: with millions of users one statement would take longer than it may
+            more, after = await self._database.read(
+                partial(leaving.overfull, keep=keep, after=after, step=OVERFULL_STEP)
+            )
+            found += more
+        return found
 
     async def purge(self, *, now: int, limit: int) -> int:
         return await self._database.write(lambda connection: leaving.purge(connection, now=now, limit=limit))

@@ -94,7 +94,14 @@ _OLDEST = (
     .order_by(inbox.c.seq)
     .limit(bindparam("amount"))
 )
-_OVERFULL = select(inboxes.c.user_id).where(inboxes.c.stored > bindparam("keep", type_=BigInteger()))
+_from = bindparam("after", type_=Text())
+_ids_of_step = select(inboxes.c.user_id).where(inboxes.c.user_id > _from).order_by(inboxes.c.user_id)
+_STEP = select(func.max(_ids_of_step.limit(bindparam("amount")).subquery("step").c.user_id))
+_OVERFULL = select(inboxes.c.user_id).where(
+    inboxes.c.user_id > _from,
+    inboxes.c.user_id <= bindparam("upto", type_=Text()),
+    inboxes.c.stored > bindparam("keep", type_=BigInteger()),
+)
 _old_receipts = select(receipts.c.id).where(receipts.c.purge_at <= _now).limit(bindparam("amount"))
 _PURGE_RECEIPTS = delete(receipts).where(receipts.c.id.in_(_old_receipts))
 _old_keys = (
@@ -173,8 +180,12 @@ def trim(connection: Connection, user_ids: Sequence[str], *, keep: int, now: int
     return leave(connection, ids, way="trimmed", now=now)
 
 
-def overfull(connection: Connection, *, keep: int) -> list[str]:
-    return list(connection.execute(_OVERFULL, {"keep": keep}).scalars())
+def overfull(connection: Connection, *, keep: int, after: str, step: int) -> tuple[list[str], str | None]:
+    """Those among the next ``step`` inboxes behind the user ``after``, and the last user looked at (None: the end)."""
+    upto = connection.execute(_STEP, {"after": after, "amount": step}).scalar_one()
+    if upto is None:
+        return [], None
+    return list(connection.execute(_OVERFULL, {"keep": keep, "after": after, "upto": upto}).scalars()), upto
 
 
 def purge(connection: Connection, *, now: int, limit: int) -> int:

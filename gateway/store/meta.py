@@ -32,6 +32,18 @@ class SqlMeta:
         statement = text("SELECT version_num FROM alembic_version")
         return await self._database.read(lambda connection: connection.execute(statement).scalar_one_or_none())
 
+    async def misfit(self, head: str) -> str | None:
+        """Why a gateway of revision ``head`` cannot work with the database as it is now; None if it can."""
+
+        def work(connection: Connection) -> str | None:
+            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+            oldest = get(connection, COMPATIBLE)
+            if found == head or (found is not None and found > head and oldest is not None and oldest <= head):
+                return None
+            return f"the database has schema {found}, this version needs {head}"
+
+        return await self._database.read(work)
+
     async def started(self, durability: Durability) -> str:
         """Mark that a node serves this database from now on. The epoch.
 

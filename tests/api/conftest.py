@@ -45,6 +45,7 @@ from gateway.model import (
     new_id,
 )
 from gateway.publish import Push
+from gateway.services import Readiness
 
 NOW = 1_800_000_000_000
 """2027-01-15T08:00:00.000Z."""
@@ -264,9 +265,14 @@ class FakeRevoker:
 class FakeReadiness:
     def __init__(self) -> None:
         self.reasons: list[str] = []
+        self.degraded: list[str] = []
 
-    async def __call__(self) -> Sequence[str]:
-        return self.reasons
+    async def __call__(self) -> Readiness:
+        return Readiness(tuple(self.reasons), tuple(self.degraded))
+
+
+async def exposition() -> bytes:
+    return b"gateway_up 1\n"
 
 
 @pytest.fixture
@@ -282,7 +288,7 @@ def services() -> SimpleNamespace:
         sessions=FakeSessions(),
         revoker=FakeRevoker(),
         hub=SimpleNamespace(online_count=lambda user_ids: 2, connections=lambda user_id: []),
-        metrics=SimpleNamespace(exposition=lambda: b"gateway_up 1\n"),
+        exposition=exposition,
         keyring=SimpleNamespace(jwks=lambda: {"keys": [{"kid": "k"}]}),
         readiness=FakeReadiness(),
     )

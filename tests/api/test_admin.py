@@ -158,6 +158,14 @@ async def test_healthz_and_readyz(http: httpx2.AsyncClient, services: SimpleName
     assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
     assert answer.json()["reasons"] == ["the database cannot be read"]
     assert (await http.head("/readyz")).status_code == 503
+    services.readiness.degraded = ["the bus is down"]
+    assert (await http.get("/readyz")).status_code == 503
+    services.readiness.reasons = []
+    answer = await http.get("/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "degraded", "reasons": ["the bus is down"]})
+    assert (await http.head("/readyz")).status_code == 200
+    services.readiness.degraded = []
+    assert (await http.get("/readyz")).json() == {"status": "ready"}
     assert (await http.get("/healthz")).status_code == 200
 
 

@@ -9,9 +9,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from faultproxy import Links
 from faulty import FastNode, Row
 from forks import Forks
 from wire import ROOT, hang_up
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """FAULTS_SEEDS=10: every row ten times, with ten seeds of its own."""
+    seeds = int(os.environ.get("FAULTS_SEEDS") or 1)
+    if seeds > 1 and "row" in metafunc.fixturenames:
+        metafunc.parametrize("row", range(seeds), indirect=True, ids=[f"seed{number}" for number in range(seeds)])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,6 +56,13 @@ def launch(forks: Forks, tmp_path: Path) -> Iterator[Callable[..., FastNode]]:
     yield begin
     for node in nodes:
         node.end()
+
+
+@pytest.fixture
+def links(row: Row) -> Iterator[Links]:
+    """Links that can be made to fail; what they draw follows the seed of the row."""
+    with Links(seed=row.seed) as links:
+        yield links
 
 
 @pytest.fixture

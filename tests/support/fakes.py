@@ -171,7 +171,8 @@ def principal(user: str = "ada", *, session: str = "s1", expires_at: int = 2_000
 def make_ties(log: MemoryLog, *, clock: Seconds | None = None, **changed: Any) -> Ties:
     """Everything a connection needs, real where it is pure, with ``log`` as the inbox."""
     seconds = clock or Seconds()
-    metrics, bus, presence = Metrics(), MemoryBus(), MemoryPresence()
+    metrics, bus = Metrics(), MemoryBus()
+    presence = MemoryPresence(node="n", clock=seconds, monotonic=seconds)
     denylist = Revocations()
     denylist.refreshed(at=float("inf"))
     hub = Hub(node="n", per_user=100, per_address=0, most=10_000)

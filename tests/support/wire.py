@@ -93,6 +93,14 @@ async def eventually_async(condition: Callable[[], Any], *, within: float = DEAD
         await asyncio.sleep(0.02)
 
 
+def new_database(directory: Path) -> str:
+    """Where a test's node keeps its data: a file beside its log, or a PostgreSQL database (``pytest --postgres``)."""
+    return f"sqlite+aiosqlite:///{directory}/gateway.db" if on_postgres is None else on_postgres()
+
+
+on_postgres: Callable[[], str] | None = None
+
+
 @contextlib.contextmanager
 def running(directory: Path, **settings: Any) -> Iterator[Node]:
     """A gateway that has to end well and may not have failed inside."""
@@ -117,10 +125,11 @@ class Node:
         self.settings = {
             "host": "127.0.0.1",
             "port": self.port,
-            "database_url": f"sqlite+aiosqlite:///{directory}/gateway.db",
+            "database_url": new_database(directory),
             "bootstrap_admin_password": ADMIN_PASSWORD,
             "log_level": "debug",
             "log_format": "json",
+            "presence_linger": 0,  # who is gone is gone: what lingers has tests of its own
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -69,6 +69,7 @@ def opened(directory: Path, **settings: str) -> Iterator[Gateway]:
         "GATEWAY_DATABASE_URL": f"sqlite+aiosqlite:///{directory}/gateway.db",
         "GATEWAY_BOOTSTRAP_ADMIN_PASSWORD": ADMIN_PASSWORD,
         "GATEWAY_SIGNING_KEYS": HS256_KEYS,
+        "GATEWAY_PRESENCE_LINGER": "0",
         **settings,
     }
     with TestClient(create_app(read_settings(environment))) as http:

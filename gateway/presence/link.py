@@ -1,0 +1,80 @@
+"""Commands to Redis, many in one round trip, bounded in time. Knows nothing of presence.
+
+Every command names one key, so that they may go to the shards of a cluster: a server that says it belongs to one is
+spoken to as one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import redis.asyncio as client
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
+
+log = logging.getLogger("gateway.presence")
+
+Command = tuple[str | bytes | int, ...]
+
+
+class Unreached(Exception):
+    """What was sent may have been done or not. ``late``: it may still be done, after what is sent next."""
+
+    def __init__(self, why: str, *, late: bool) -> None:
+        super().__init__(why)
+        self.late = late
+
+
+class Link:
+    """Opens nothing by itself: the first command does. Connections that broke are made again by the next command."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        # One try each: who asks has its own idea of when to try again, and of how long to wait.
+        self._options: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": 2.0}
+        self._client: Any = None
+        self._known = False
+        """Whether it has said if it belongs to a cluster."""
+
+    async def send(self, commands: Sequence[Command], *, within: float) -> list[Any]:
+        """The answers, in order; an answer that is an error stands among them as an exception.
+
+        Raises Unreached after ``within`` seconds, if the connection cannot be had or broke, or if the very first
+        command is refused: then they all are, or the server is not ready.
+        """
+        try:
+            async with asyncio.timeout(within):
+                if not self._known:
+                    await self._meet()
+                async with self._client.pipeline(transaction=False) as pipeline:
+                    for command in commands:
+                        pipeline.execute_command(*command)
+                    answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        except TimeoutError:
+            raise Unreached(f"no answer within {within:g} s", late=True) from None
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise Unreached(str(error) or type(error).__name__, late=False) from error
+        if answers and isinstance(answers[0], Exception):
+            raise Unreached(str(answers[0]), late=False)
+        return answers
+
+    async def _meet(self) -> None:
+        if self._client is None:
+            self._client = client.Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **self._options)
+        try:
+            cluster = bool((await self._client.info("cluster")).get("cluster_enabled"))
+        except ResponseError as error:  # not allowed to ask: then it is taken for what it mostly is
+            log.debug("presence: the server does not say whether it belongs to a cluster: %s", error)
+            cluster = False
+        if cluster:
+            await self._client.aclose()
+            self._client = client.RedisCluster.from_url(self._url, **self._options)
+        self._known = True
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()

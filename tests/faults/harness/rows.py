@@ -1,0 +1,155 @@
+"""Runs one row of the fault matrix: load, fault, heal, drain, verdict. Which fault it is, the row brings itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from checker import Bounds, check, leaks, report
+from devices import Device
+from facts import Facts
+from faulty import Row
+from history import SECOND, Answered, Fault, History, Refused
+from plan import Plan, Site
+from workload import Workload
+
+
+@dataclass
+class Scene:
+    """What a fault is given: the load that runs, and where to write down what it does."""
+
+    row: Row
+    load: Workload
+    history: History
+    unrevoked: list[Device] = field(default_factory=list)
+    """Devices that the plan wants revoked and nobody has yet: ``load.revoke(scene.unrevoked.pop())``."""
+
+    @contextlib.contextmanager
+    def fault(self, name: str, *, dark: Sequence[Site] = ()) -> Iterator[None]:
+        """It lasts as long as the block, and is counted. ``dark``: nodes that can neither store nor serve meanwhile."""
+        names = tuple(site.name for site in dark)
+        self.row.faults += 1
+        name = f"{name} {self.row.faults}"
+        self.history.note(Fault(self.history.now, name, "start", names))
+        try:
+            yield
+        finally:
+            self.history.note(Fault(self.history.now, name, "stop", names))
+
+
+Injection = Callable[[Scene], Awaitable[None]]
+
+
+async def run_row(
+    row: Row,
+    sites: Sequence[Site],
+    *,
+    during: Injection,
+    place: Path,
+    plan: Plan | None = None,
+    bounds: Bounds | None = None,
+) -> Scene:
+    """Load the nodes, let ``during`` break something and heal it, and judge everything that was seen.
+
+    ``during`` returns when all is healed. Fills the counts of ``row``. On any failure the history is written to
+    ``place``, and the assertion says where.
+    """
+    plan, bounds, history = plan or Plan(), bounds or Bounds(), History(row.seed)
+    scene = Scene(row, Workload(sites, history, plan), history)
+    try:
+        await _run(scene, during, plan, bounds)
+        _judge(scene, bounds)
+    except BaseException as error:
+        path = history.dump(place / f"history-{row.seed}.jsonl")
+        error.add_note(f"{row}\nwhat happened stands in {path}")
+        raise
+    return scene
+
+
+async def _run(scene: Scene, during: Injection, plan: Plan, bounds: Bounds) -> None:
+    load, row = scene.load, scene.row
+    await load.prepare()
+    scene.unrevoked = list(load.victims)
+    async with load:
+        await load.more(plan.warm // 2)
+        if scene.unrevoked:
+            await load.revoke(scene.unrevoked.pop())
+        await load.more(plan.warm // 2)
+        await load.until(lambda: not load.behind(dict.fromkeys(load.heads, 1), prompt=True), within=10, what="flow")
+        working = asyncio.ensure_future(during(scene))
+        try:
+            await load.until(working.done, within=300, what="the fault")
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+        working.result()
+        row.also["back_s"] = round(await _back(load, bounds.alive_within), 2)
+        await load.more(plan.after)
+        while scene.unrevoked:
+            await load.revoke(scene.unrevoked.pop())
+        await load.settle()
+        await load.drain()
+        async with asyncio.timeout(plan.settled_within):
+            await asyncio.gather(*[load.refused_everywhere(device) for device in load.victims])
+        await load.read_inboxes()
+
+
+async def _back(load: Workload, within: float) -> float:
+    """Seconds until every user was sent something new, and it and all before it is with every prompt device (I10)."""
+    healed, before = time.monotonic(), dict(load.heads)
+    what = "I10: everybody is sent to again, and has it"
+    await load.until(lambda: all(load.heads[user] > before[user] for user in before), within=within, what=what)
+    due, left = dict(load.heads), within - (time.monotonic() - healed)
+    await load.until(lambda: not load.behind(due, prompt=True), within=left, what=what)
+    return time.monotonic() - healed
+
+
+def _judge(scene: Scene, bounds: Bounds) -> None:
+    load, row, history = scene.load, scene.row, scene.history
+    violations = check(history, bounds=bounds)
+    logs = {f"the log of {site.name}": site.node.log_text() for site in load.sites}
+    violations += leaks(load.canaries, logs)
+    facts = Facts(history)
+    answers = list(history.of(Answered))
+    row.attempted += len(facts.intents)
+    row.ok += sum(intent.agreed is not None for intent in facts.intents.values())
+    row.indeterminate += sum(answer.outcome == "unknown" for answer in answers)
+    row.received += sum(len(device.heard) for device in facts.devices.values())
+    row.dup += sum(device.again for device in facts.devices.values())
+    row.lost += sum(violation.rule == "I1" for violation in violations)
+    row.also |= {
+        "resumes": sum(len(device.visits) for device in facts.devices.values()),
+        "replayed": sum(answer.replayed for answer in answers),
+        "revoked": len(facts.revoked),
+        "violations": len(violations),
+        **latencies(facts),
+    }
+    assert not violations, report(violations)
+    assert not any(device.errors for device in load.devices), [device.errors for device in load.devices]
+    failed = [answer for answer in answers if answer.outcome == "fail"]
+    assert not failed, f"refused: {failed[:5]}"
+    refused = {one.session for one in history.of(Refused) if one.code == 1008 and one.reason == "token_revoked"}
+    assert refused >= facts.revoked.keys(), "a revoked credential was never seen refused"
+    row.judge()
+
+
+def latencies(facts: Facts) -> dict[str, object]:
+    """Seconds from the push to a prompt device that was connected: median before any fault, worst of the whole run."""
+    first = min((one.at for one in facts.history.of(Fault)), default=facts.end)
+    before, worst = list[int](), 0
+    for one in facts.accepted:
+        for device in facts.devices.values():
+            if device.signed_in.prompt and (at := device.heard.get(one.given.id)) is not None:
+                took = at - one.intent.invoked
+                worst = max(worst, took)
+                if at < first:
+                    before.append(took)
+    before.sort()
+    return {
+        "median_ms": round(before[len(before) // 2] / 1e6, 1) if before else None,
+        "worst_s": round(worst / SECOND, 2),
+    }
