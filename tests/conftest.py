@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import wire
+from forks import Forks
 from servers import Postgres, Redis, short_directory
-from wire import Node, running
+from wire import ROOT, Node, running
 
 from gateway.store.engine import upgrade
 
@@ -44,6 +45,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     for node in nodes:
         if node.process is not None and node.process.poll() is None:
             node.kill()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """The process that gateways are forked from."""
+    forks = Forks(ROOT)
+    yield forks
+    forks.end()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from gateway.api.schemas import Answer, Body, Instant, Label, Password, Reference, UserId, Username
-from gateway.model import AuditRecord, Client, ConnectionInfo, Revocation, Role, User, rfc3339
+from gateway.model import (
+    AuditRecord,
+    Client,
+    ConnectionInfo,
+    NodePresence,
+    PresenceInfo,
+    PresenceSummary,
+    Revocation,
+    Role,
+    User,
+    rfc3339,
+)
 
 
 class NewUser(Body):
@@ -168,6 +179,58 @@ class ConnectionOut(Answer):
 class ConnectionList(Answer):
     items: list[ConnectionOut]
     next: str | None
+    missing: list[str] = Field(description="Nodes that live and did not answer: what they have open is not in here.")
+
+
+class PresenceOut(Answer):
+    user_id: str
+    online: bool | None = Field(description="null: it cannot be known now.")
+    since: str | None = Field(description="Since when, however many devices came and went.")
+    devices: int = Field(description="Sessions with an open connection.")
+    connections: int
+    nodes: list[str]
+
+    @classmethod
+    def of(cls, one: PresenceInfo) -> PresenceOut:
+        return cls(
+            user_id=one.user_id,
+            online=one.online,
+            since=rfc3339(one.since) if one.since is not None else None,
+            devices=one.devices,
+            connections=one.connections,
+            nodes=list(one.nodes),
+        )
+
+
+class PresenceList(Answer):
+    items: list[PresenceOut]
+
+
+class NodeOut(Answer):
+    node: str
+    users: int = Field(description="With a connection on this node.")
+    connections: int
+    since: str = Field(description="When the node began.")
+
+    @classmethod
+    def of(cls, node: NodePresence) -> NodeOut:
+        return cls(node=node.node, users=node.users, connections=node.connections, since=rfc3339(node.since))
+
+
+class PresenceTotals(Answer):
+    users: int = Field(description="Over all nodes; a user with devices on two of them counts on each.")
+    connections: int
+    nodes: list[NodeOut]
+    complete: bool = Field(description="Whether the other nodes could be asked; if not, only this one is in here.")
+
+    @classmethod
+    def of(cls, summary: PresenceSummary) -> PresenceTotals:
+        return cls(
+            users=sum(node.users for node in summary.nodes),
+            connections=sum(node.connections for node in summary.nodes),
+            nodes=[NodeOut.of(node) for node in summary.nodes],
+            complete=summary.complete,
+        )
 
 
 class AuditOut(Answer):

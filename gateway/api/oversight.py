@@ -1,10 +1,11 @@
-"""Revoking, and seeing who is signed in, connected, and did what (``/admin``). Users and clients: ``admin.py``."""
+"""Revoking, and seeing who is signed in, online, and did what (``/admin``). Users and clients: ``admin.py``."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 from starlette.requests import Request
 
 from gateway.api.admin_schemas import (
@@ -13,6 +14,9 @@ from gateway.api.admin_schemas import (
     ConnectionList,
     ConnectionOut,
     NewRevocation,
+    PresenceList,
+    PresenceOut,
+    PresenceTotals,
     RevocationList,
     RevocationOut,
     Revoked,
@@ -26,6 +30,9 @@ from gateway.model import Target
 router = APIRouter(prefix="/admin", tags=["admin"], route_class=StrictRoute)
 
 OfUser = Annotated[str | None, Query(max_length=64, description="Of this user only.")]
+Asked = Annotated[
+    list[Annotated[str, Field(max_length=64)]], Query(min_length=1, max_length=100, description="Given 1 to 100 times.")
+]
 TARGETS = ("session", "user_id", "jti", "client_id")
 
 
@@ -88,13 +95,27 @@ async def sessions(
 async def connections(
     request: Request, principal: Administrator, user_id: OfUser = None, limit: Limit = 50, cursor: Cursor = None
 ) -> ConnectionList:
-    """By id."""
-    found = sorted(services_of(request).hub.connections(user_id), key=lambda one: one.id)
-    if cursor is not None:
-        found = [one for one in found if one.id > cursor]
-    page = found[:limit]
-    following = page[-1].id if len(found) > limit else None
-    return ConnectionList(items=[ConnectionOut.of(one) for one in page], next=following)
+    """Of every node, by id. Redis carries the question: while it is away, only the connections of this node are
+    listed, and `missing` names the others.
+    """
+    roster = await services_of(request).bus.connections(user_id, after=cursor, limit=limit + 1)
+    page = roster.connections[:limit]
+    following = page[-1].id if len(roster.connections) > limit else None
+    return ConnectionList(items=[ConnectionOut.of(one) for one in page], next=following, missing=list(roster.missing))
+
+
+@router.get("/presence", summary="Who is online")
+async def presence(request: Request, principal: Administrator, user_id: Asked) -> PresenceList:
+    """On any node, one item for each `user_id`, in their order. A user is online until five seconds after the last
+    connection has ended, and a user whom nobody knows is offline. What is told may be a few seconds old.
+    """
+    return PresenceList(items=[PresenceOut.of(one) for one in await services_of(request).presence.of(user_id)])
+
+
+@router.get("/presence/summary", summary="How many are online")
+async def presence_summary(request: Request, principal: Administrator) -> PresenceTotals:
+    """The nodes that live, and the sums over them: a user with devices on two nodes counts on each."""
+    return PresenceTotals.of(await services_of(request).presence.summary())
 
 
 @router.get("/audit", summary="Who did what")

@@ -31,12 +31,17 @@ from gateway.model import (
     Actor,
     Appended,
     Claims,
+    ConnectionInfo,
     Entry,
     Listing,
     MarkedRead,
+    NodePresence,
+    PresenceInfo,
+    PresenceSummary,
     Principal,
     Receipt,
     Revocation,
+    Roster,
     Session,
     State,
     Stored,
@@ -271,6 +276,32 @@ class FakeReadiness:
         return Readiness(tuple(self.reasons), tuple(self.degraded))
 
 
+class FakePresence:
+    """Ada is online on two nodes; of Cyd it cannot be known."""
+
+    complete = True
+
+    async def of(self, user_ids: Sequence[str]) -> Sequence[PresenceInfo]:
+        known = {
+            "ada": PresenceInfo("ada", online=True, since=NOW, devices=2, connections=3, nodes=("n1", "n2")),
+            "cyd": PresenceInfo("cyd", online=None),
+        }
+        return [known.get(user_id, PresenceInfo(user_id, online=False)) for user_id in user_ids]
+
+    async def summary(self) -> PresenceSummary:
+        return PresenceSummary((NodePresence("n1", 2, 3, NOW), NodePresence("n2", 1, 1, NOW)), self.complete)
+
+
+class FakeBus:
+    def __init__(self) -> None:
+        self.open: list[ConnectionInfo] = []
+        self.missing: tuple[str, ...] = ()
+
+    async def connections(self, user_id: str | None, *, after: str | None, limit: int) -> Roster:
+        found = [one for one in self.open if user_id in (None, one.user_id) and (after is None or one.id > after)]
+        return Roster(tuple(sorted(found, key=lambda one: one.id)[:limit]), self.missing)
+
+
 async def exposition() -> bytes:
     return b"gateway_up 1\n"
 
@@ -287,8 +318,10 @@ def services() -> SimpleNamespace:
         users=FakeUsers(),
         sessions=FakeSessions(),
         revoker=FakeRevoker(),
-        hub=SimpleNamespace(online_count=lambda user_ids: 2, connections=lambda user_id: []),
+        hub=SimpleNamespace(online_count=lambda user_ids: 2),
         exposition=exposition,
+        presence=FakePresence(),
+        bus=FakeBus(),
         keyring=SimpleNamespace(jwks=lambda: {"keys": [{"kid": "k"}]}),
         readiness=FakeReadiness(),
     )

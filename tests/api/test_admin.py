@@ -131,11 +131,68 @@ async def test_connections_come_in_pages_by_id(admin: Any, services: SimpleNames
     def one(id: str) -> ConnectionInfo:
         return ConnectionInfo(id, "ada", "s-ada", "n1", "websocket", "::1", 0, 0, False)
 
-    services.hub.connections = lambda user_id: [one("c"), one("a"), one("b")]
+    services.bus.open = [one("c"), one("a"), one("b")]
     first = (await admin("GET", "/connections?limit=2")).json()
-    assert ([item["id"] for item in first["items"]], first["next"]) == (["a", "b"], "b")
+    assert ([item["id"] for item in first["items"]], first["next"], first["missing"]) == (["a", "b"], "b", [])
     rest = (await admin("GET", f"/connections?limit=2&cursor={first['next']}")).json()
     assert ([item["id"] for item in rest["items"]], rest["next"]) == (["c"], None)
+    assert (await admin("GET", "/connections?user_id=bob")).json()["items"] == []
+
+
+async def test_connections_say_which_nodes_did_not_answer(admin: Any, services: SimpleNamespace) -> None:
+    services.bus.missing = ("n2", "n3")
+    assert (await admin("GET", "/connections")).json() == {"items": [], "next": None, "missing": ["n2", "n3"]}
+
+
+async def test_presence_is_told_of_each_user_asked_for_in_order(admin: Any) -> None:
+    answer = await admin("GET", "/presence?user_id=cyd&user_id=ada&user_id=nobody")
+    assert answer.status_code == 200
+    nothing: dict[str, Any] = {"since": None, "devices": 0, "connections": 0, "nodes": []}
+    assert answer.json() == {
+        "items": [
+            {"user_id": "cyd", "online": None, **nothing},
+            {
+                "user_id": "ada",
+                "online": True,
+                "since": "2027-01-15T08:00:00.000Z",
+                "devices": 2,
+                "connections": 3,
+                "nodes": ["n1", "n2"],
+            },
+            {"user_id": "nobody", "online": False, **nothing},
+        ]
+    }
+
+
+async def test_presence_is_asked_of_1_to_100_users(admin: Any) -> None:
+    assert len((await admin("GET", "/presence?" + "&".join(["user_id=ada"] * 100))).json()["items"]) == 100
+    for query in ("", "?" + "&".join(["user_id=ada"] * 101)):
+        answer = await admin("GET", f"/presence{query}")
+        assert answer.status_code == 422
+        assert [one["pointer"] for one in answer.json()["errors"]] == ["query:user_id"]
+    assert (await admin("GET", f"/presence?user_id={'x' * 65}")).status_code == 422
+
+
+async def test_the_summary_adds_up_the_nodes(admin: Any, services: SimpleNamespace) -> None:
+    node = {"since": "2027-01-15T08:00:00.000Z"}
+    assert (await admin("GET", "/presence/summary")).json() == {
+        "users": 3,
+        "connections": 4,
+        "nodes": [
+            {"node": "n1", "users": 2, "connections": 3, **node},
+            {"node": "n2", "users": 1, "connections": 1, **node},
+        ],
+        "complete": True,
+    }
+    services.presence.complete = False
+    assert (await admin("GET", "/presence/summary")).json()["complete"] is False
+
+
+@pytest.mark.parametrize("path", ["/presence?user_id=ada", "/presence/summary", "/connections"])
+async def test_who_is_online_is_for_admins(http: httpx2.AsyncClient, as_: Any, path: str) -> None:
+    for user in ("ada", "shop"):
+        assert (await http.get(f"/admin{path}", headers=as_(user))).status_code == 403
+    assert (await http.get(f"/admin{path}")).status_code == 401
 
 
 @pytest.mark.parametrize("list_", ["users", "clients", "revocations", "sessions", "connections", "audit"])

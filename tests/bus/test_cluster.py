@@ -100,7 +100,8 @@ async def test_slots_move_to_another_primary_and_the_channels_follow(cluster: Cl
 
 
 async def _all_answer(*nodes: Here) -> bool:
-    return all((await here.bus.connections(None, after=None, limit=5)).missing == () for here in nodes)
+    rosters = [await here.bus.connections(None, after=None, limit=5) for here in nodes]
+    return all(roster.missing == () for roster in rosters)
 
 
 async def moved(a: Here, b: Here, channel: bytes, target: Redis) -> None:

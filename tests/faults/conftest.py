@@ -12,7 +12,7 @@ import pytest
 from faultproxy import Links
 from faulty import FastNode, Row
 from forks import Forks
-from wire import ROOT, hang_up
+from wire import hang_up
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -32,13 +32,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def _hang_up() -> AsyncIterator[None]:
     yield
     await hang_up()
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    forks = Forks(ROOT)
-    yield forks
-    forks.end()
 
 
 @pytest.fixture
