@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check coverage bench lock clean
+.PHONY: help serve test faults check coverage bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,10 @@ serve: $(VENV)/.runtime ## run the gateway on 127.0.0.1:8000 (settings: the envi
 	exec $(VENV)/bin/gateway serve $(ARGS)
 
 test: $(VENV)/.dev ## run all tests (ARGS="-k revoked -x" passes on to pytest)
-	@$(VENV)/bin/pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" $(ARGS)
+
+faults: $(VENV)/.dev ## run every row of the fault matrix (FAULTS_SEEDS=10: each with ten seeds; FAULTS_SEED=n: with that one)
+	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/faults $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
 	@$(VENV)/bin/ruff check --quiet . && echo "ruff check   ok"
@@ -29,7 +32,7 @@ check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
 	@$(VENV)/bin/pytest -q tests/test_architecture.py
 
 coverage: $(VENV)/.dev ## run all tests, say which lines and branches none of them took
-	@$(VENV)/bin/pytest -q -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered $(ARGS)
+	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 bench: $(VENV)/.dev benchmarks/bin/load ## measure against the peers, in the same run (QUICK=1: a short look)
 	@[ -d benchmarks/node_modules/ws ] || ! command -v npm >/dev/null || \

@@ -132,8 +132,10 @@ async def open_gateway(
             return await crew.exposition() if crew is not None else metrics.exposition()
 
         async def readiness() -> Readiness:
-            # One node alone needs no Redis; workers are never alone.
-            trouble = bus.trouble or (alone if crew is not None else None)
+            # Anybody may ask: where Redis is, and what exactly is wrong, is in the log.
+            trouble = None if bus.trouble is None else "Redis cannot be used"
+            if crew is not None and trouble is None:
+                trouble = alone  # one node may be all there is, and needs none; workers are several
             return Readiness(tuple(await unready()), () if trouble is None else (trouble,))
 
         async def unready() -> list[str]:

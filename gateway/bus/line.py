@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio.connection import SSLConnection, parse_url
+from redis.exceptions import RedisError
 
 CONNECT_S = 2.0
 """Seconds for a connection, TLS and the first answers."""
@@ -41,15 +42,23 @@ class Server:
 
     @classmethod
     def of(cls, url: str) -> Server:
-        """From a URL as redis-py reads it, ``ssl_…`` options included. Raises ValueError if it cannot be read."""
-        given = dict(cast("dict[str, Any]", parse_url(url)))
+        """From a URL as redis-py reads it, ``ssl_…`` options included. Raises ValueError if it cannot be used."""
+        try:
+            given = dict(cast("dict[str, Any]", parse_url(url)))
+        except ValueError:  # its text may hold a piece of the password
+            raise ValueError(
+                "cannot be read: a password or a name with other than letters is percent-encoded"
+            ) from None
         tls = None
         if url.startswith("rediss://"):
-            tls = SSLConnection(**{name: value for name, value in given.items() if name.startswith("ssl_")})
+            options = {name: value for name, value in given.items() if name.startswith("ssl_")}
+            try:
+                tls = SSLConnection(**options).ssl_context.get()
+            except (TypeError, ValueError, OSError, RedisError) as error:
+                raise ValueError(f"its {' and '.join(options)} cannot be used: {error}") from None
         return cls(
             host=given.get("host", "localhost"), port=given.get("port", 6379), path=given.get("path"),
-            username=given.get("username"), password=given.get("password"),
-            tls=None if tls is None else tls.ssl_context.get(),
+            username=given.get("username"), password=given.get("password"), tls=tls,
         )  # fmt: skip
 
     @property
@@ -223,8 +232,11 @@ async def _greet(line: Line, server: Server, name: str) -> Greeting:
     for reply in replies:  # a command may be forbidden or unknown; without these two nothing else works either
         if (why := failed(reply)) and why.startswith(("NOAUTH", "LOADING")):
             raise LineLost(why)
-    sharded = not failed(known) and bool(known) and known[0] is not None
-    return Greeting(sharded, () if failed(slots) else _slots(slots, server))
+    try:
+        sharded = not failed(known) and bool(known) and known[0] is not None
+        return Greeting(sharded, () if failed(slots) else _slots(slots, server))
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise LineLost("an answer that fits no question") from None
 
 
 def _slots(reply: Reply, server: Server) -> tuple[tuple[int, int, str, int], ...]:

@@ -82,7 +82,10 @@ class Links:
                 pass
             self._look.clear()
             if self._taken or (self._slots and self.trouble is not None):
-                await self._survey()
+                try:
+                    await self._survey()
+                except Exception:  # a bug here must not end the links that work
+                    log.exception("the servers of the bus could not be looked at")
                 await asyncio.sleep(SURVEY_S / 2)
 
     async def _survey(self) -> None:

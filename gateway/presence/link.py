@@ -30,13 +30,16 @@ class Unreached(Exception):
 
 
 class Link:
-    """Opens nothing by itself: the first command does. Connections that broke are made again by the next command."""
+    """Opens nothing by itself: the first command does. Connections that broke are made again by the next command.
+
+    Raises ValueError for a URL that is none.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        # One try each: who asks has its own idea of when to try again, and of how long to wait.
         self._options: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": 2.0}
-        self._client: Any = None
+        # One try each: who asks has its own idea of when to try again, and of how long to wait.
+        self._client: Any = client.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._options)
         self._known = False
         """Whether it has said if it belongs to a cluster."""
 
@@ -63,8 +66,6 @@ class Link:
         return answers
 
     async def _meet(self) -> None:
-        if self._client is None:
-            self._client = client.Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **self._options)
         try:
             cluster = bool((await self._client.info("cluster")).get("cluster_enabled"))
         except ResponseError as error:  # not allowed to ask: then it is taken for what it mostly is
@@ -76,5 +77,4 @@ class Link:
         self._known = True
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
+        await self._client.aclose()

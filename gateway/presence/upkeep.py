@@ -98,8 +98,8 @@ class Upkeep:
                 self._begin_anew()
                 pause = self._failed("the upkeep failed")
             else:
-                # Half of the time at most: a node that writes all its users again has sockets to serve meanwhile.
-                pause = min(PAUSE, self._monotonic() - started) if self._dirty else self._idle()
+                # With pauses: a node that writes all its users again has sockets to serve meanwhile.
+                pause = min(PAUSE, (self._monotonic() - started) / 2) if self._dirty else self._idle()
                 waits = self._ended if self._dirty else self._wake
             await _happens(waits, within=pause)
 

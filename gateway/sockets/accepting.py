@@ -79,7 +79,7 @@ class Accepting:
         self._sock, self._share, self._held, self._protocol, self._loop = sock, share, held, protocol, loop
         self._opening: set[asyncio.Task[None]] = set()
         self._later: asyncio.TimerHandle | None = None
-        self._waited = 0
+        self._closed = False
         self.say()
         loop.add_reader(sock, self._readable)
 
@@ -88,7 +88,10 @@ class Accepting:
         self._share.say(self._here())
 
     def close(self) -> None:
-        """Accept nothing more. The socket itself stays open."""
+        """Accept nothing more. The socket itself stays open. May be called again, also when that is closed."""
+        if self._closed:
+            return
+        self._closed = True
         self._loop.remove_reader(self._sock)
         if self._later is not None:
             self._later.cancel()
@@ -98,27 +101,36 @@ class Accepting:
 
     def _readable(self) -> None:
         """One connection, and back to the loop: what it needs is done before the next is taken."""
-        if self._waited:
-            self._waited -= 1
-        elif self._share.exceeded(self._here()):
-            self._pause(PATIENCE, then=AT_ONCE)
-            return
+        if self._share.exceeded(self._here()):
+            self._pause(PATIENCE, self._take_left)
+        else:
+            self._take()
+
+    def _take_left(self) -> None:
+        """What the others have left here, they have no time for."""
+        self._resume()
+        for _ in range(AT_ONCE):
+            if not self._take():
+                return
+
+    def _take(self) -> bool:
+        """Accept one; whether there may be another."""
         try:
             accepted, _ = self._sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another was quicker, or the peer has gone
-            self._waited = 0
-            return
+            return False
         except OSError as error:
             if error.errno not in _SHORTAGE:
                 raise
             log.error("no connection can be accepted for now: %s", error.strerror)
-            self._pause(_SHORTAGE_PAUSE, then=0)
-            return
+            self._pause(_SHORTAGE_PAUSE, self._resume)
+            return False
         accepted.setblocking(False)
         task = self._loop.create_task(self._open(accepted), name="accept")
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         self.say()
+        return True
 
     async def _open(self, accepted: socket.socket) -> None:
         try:
@@ -126,10 +138,10 @@ class Accepting:
         except OSError:  # the peer was quicker to leave than this to begin
             accepted.close()
 
-    def _pause(self, seconds: float, *, then: int) -> None:
+    def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._sock)
-        self._later = self._loop.call_later(seconds, self._resume, then)
+        self._later = self._loop.call_later(seconds, then)
 
-    def _resume(self, at_once: int) -> None:
-        self._later, self._waited = None, at_once
+    def _resume(self) -> None:
+        self._later = None
         self._loop.add_reader(self._sock, self._readable)

@@ -225,10 +225,9 @@ class Workers:
     def _ended(self, worker: _Worker, code: int) -> None:
         place, now = self._places[worker.number], self._monotonic()
         how = {"worker": worker.number, "pid": worker.pid, "status": code}
-        if self._stopping:
-            log.log(logging.WARNING if code else logging.INFO, "a worker has ended", extra=how)
-        elif worker is self._leaving:
+        if self._stopping or worker is self._leaving:
             self._leaving = None
+            log.log(logging.WARNING if code else logging.INFO, "a worker has ended", extra=how)
         elif worker is self._successor:
             self._successor = None
             self._to_replace.clear()

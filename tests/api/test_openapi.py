@@ -28,7 +28,8 @@ GET /inbox · GET /inbox/{id} · DELETE /inbox/{id} · POST /inbox/read · POST 
 GET /admin/users · POST /admin/users · GET /admin/users/{id} · PATCH /admin/users/{id} · DELETE /admin/users/{id}
 PUT /admin/users/{id}/password · GET /admin/clients · POST /admin/clients · DELETE /admin/clients/{client_id}
 POST /admin/clients/{client_id}/rotate · POST /admin/revocations · GET /admin/revocations · GET /admin/sessions
-GET /admin/connections · GET /admin/audit · GET /healthz · GET /readyz · GET /metrics
+GET /admin/connections · GET /admin/presence · GET /admin/presence/summary · GET /admin/audit · GET /healthz ·
+GET /readyz · GET /metrics
 """
 
 

@@ -203,6 +203,15 @@ async def test_a_line_on_which_nothing_comes_is_made_anew(pair: Pair) -> None:
     assert pair.b.ear.told_again("ada") > before
 
 
+async def test_a_heartbeat_that_does_not_come_back_is_noticed_though_others_are_heard(pair: Pair) -> None:
+    """As after a failover that one of the two lines did not follow."""
+    link = link_of(pair.a)
+    kept, link.beat_channel = link.beat_channel, b"somewhere else"
+    await complains(pair.a, "the own heartbeat does not come back")
+    link.beat_channel = kept
+    await pair.travels()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_server_that_became_a_replica_is_no_bus(kind: str) -> None:
     with serving(kind) as server:

@@ -14,6 +14,7 @@ from wire import eventually_async
 
 from gateway.model import NodePresence, PresenceInfo, millis
 from gateway.ports import Presence
+from gateway.presence import redis
 from gateway.presence.memory import MemoryPresence
 from gateway.presence.redis import RedisPresence
 
@@ -56,7 +57,9 @@ class World:
 
 
 @pytest.fixture
-async def world(server: Redis | None) -> AsyncIterator[World]:
+async def world(server: Redis | None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(redis, "ASKED_WITHIN", 3.0)  # a machine that stalls for a moment makes nothing unknown here
+    monkeypatch.setattr(redis, "ANSWERED_WITHIN", 5.0)
     clock, monotonic = Seconds(), Seconds(50.0)
     presence: Presence
     if server is None:

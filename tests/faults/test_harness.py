@@ -646,4 +646,4 @@ def test_a_row_that_did_nothing_fails() -> None:
 def test_latencies_are_those_of_prompt_devices() -> None:
     story = Story().two()
     story.device("d2", prompt=False)
-    assert latencies(Facts(story.history)) == {"median_ms": 200.0, "worst_s": 0.2}
+    assert latencies(Facts(story.history)) == {"median_ms": 200.0, "worst_s": 0.2, "per_s": 7}

@@ -9,6 +9,23 @@ import pytest
 from presences import PresenceNode
 from servers import Redis, short_directory
 
+from gateway.presence import redis as redis_presence
+from gateway.presence import upkeep
+
+
+@pytest.fixture
+def hasty() -> None:
+    """For tests about time: askers wait as long as they do outside, and no longer."""
+
+
+@pytest.fixture(autouse=True)
+def patience(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stalls for a moment makes nothing unknown in a test that is not about time."""
+    if "hasty" not in request.fixturenames:
+        monkeypatch.setattr(redis_presence, "ASKED_WITHIN", 3.0)
+        monkeypatch.setattr(redis_presence, "ANSWERED_WITHIN", 5.0)
+        monkeypatch.setattr(upkeep, "QUICK", 3.0)
+
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:

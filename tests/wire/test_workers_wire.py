@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 from servers import Postgres, Redis
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidMessage
 from wire import ROOT, Node, User, called_off, eventually, eventually_async, free_port
 
 Begin = Callable[..., "Crew"]
@@ -84,7 +84,7 @@ def begin(tmp_path: Path, database: Callable[[], str]) -> Iterator[Begin]:
     finally:
         for crew in crews:
             crew.kill()
-    assert "Traceback" not in "".join(crew.log_text() for crew in crews)
+    assert [line for crew in crews for line in crew.log_text().splitlines() if "Traceback" in line] == []
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -110,14 +110,16 @@ class Device:
         self.seqs: list[int] = []
         self.nodes: list[str] = []
         self.closed: Counter[tuple[int, str]] = Counter()
+        self.refused = 0
+        self._place: dict[str, Any] = {}
 
     async def run(self) -> None:
         while True:
-            more: dict[str, Any] = {"after": self.seqs[-1]} if self.seqs else {}
             try:
-                socket = await self._crew.open(self._token, **more)
-            except (OSError, ConnectionClosed, EOFError):
-                await asyncio.sleep(0.02)
+                socket = await self._crew.open(self._token, **self._place)
+            except (OSError, EOFError, InvalidMessage, ConnectionClosedError) as error:
+                self.refused += getattr(error, "rcvd", None) is not None
+                await asyncio.sleep(0.02)  # nobody listens, or who did has just gone: but a refusal ends this test
                 continue
             self.nodes.append(socket.hello["node"])
             try:
@@ -125,6 +127,7 @@ class Device:
                     frame = await socket.receive(within=60)
                     if frame["type"] == "notification":
                         self.seqs.append(frame["seq"])
+                        self._place = {"after": frame["seq"], "epoch": socket.hello["epoch"]}
             except ConnectionClosed as error:
                 close = error.rcvd
                 self.closed[(close.code, close.reason) if close else (1006, "")] += 1
@@ -194,6 +197,7 @@ async def test_under_load_a_killed_worker_comes_back_and_a_hangup_replaces_all_a
         )
         await eventually_async(lambda: not any(alive(pid) for pid in before.values()), what="the old ones are gone")
         await caught_up("after all were replaced")
+        assert sum(one.refused for one in devices) == 0, "who came back met nobody who was leaving"
         assert sum(one.closed.total() for one in devices) >= len(devices)
         assert set().union(*(one.closed for one in devices)) == {(1012, "draining")}
         await called_off(pushing)
@@ -201,7 +205,9 @@ async def test_under_load_a_killed_worker_comes_back_and_a_hangup_replaces_all_a
             lambda: all(one.seqs[-1] >= producer.done for one in devices), what="the last one is received"
         )
     finally:
+        ended = [task for task in tasks if task.done()]
         await called_off(pushing, *tasks)
+    assert ended == []
     name = re.escape(str(devices[0].nodes[0])[:-2])
     assert {re.sub(f"^{name}-", "", node) for one in devices for node in one.nodes} == {"1", "2"}
     for one in devices:
@@ -379,3 +385,35 @@ def test_a_line_of_the_log_says_which_worker_it_is_of(begin: Begin) -> None:
         lambda: [line for line in crew.log_text().splitlines() if '"mine"' in line], what="the line of a request"
     )
     assert re.search(r'"worker": [12]\b', line)
+
+
+def test_workers_that_cannot_hear_each_other_say_so_and_serve(begin: Begin, tmp_path: Path) -> None:
+    def readiness(crew: Crew) -> dict[str, Any]:
+        return dict(crew.request("GET", "/readyz", expect=200).json())
+
+    assert readiness(begin(workers=2)) == {"status": "degraded", "reasons": ["there is no Redis"]}
+    redis = Redis(tmp_path).start()
+    try:
+        crew = begin(workers=2, redis_url=redis.url())
+        eventually(lambda: readiness(crew) == {"status": "ready"}, what="they hear")
+        redis.kill()
+        degraded = {"status": "degraded", "reasons": ["Redis cannot be used"]}
+        eventually(lambda: readiness(crew) == degraded, what="they are deaf")
+        assert crew.push(crew.client_token(), user_id=crew.user().id)["seq"] == 1
+        redis.start()
+        eventually(lambda: readiness(crew) == {"status": "ready"}, what="they hear again")
+    finally:
+        redis.stop()
+
+
+def test_readiness_names_the_schema_that_does_not_fit(begin: Begin, postgres: Postgres) -> None:
+    crew = begin(workers=2)
+    name = str(crew.settings["database_url"]).rpartition("/")[2]
+    (before,) = postgres.sql("SELECT version_num FROM alembic_version", database=name)
+    postgres.sql("UPDATE alembic_version SET version_num = '0999'", database=name)
+    assert crew.request("GET", "/readyz").status_code == 200, "newer, and still fit for this version"
+    postgres.sql("UPDATE meta SET value = '0998' WHERE name = 'compatible'", database=name)
+    answer = crew.request("GET", "/readyz", expect=503).json()
+    assert answer["reasons"] == [f"the database has schema 0999, this version needs {before['version_num']}"]
+    postgres.sql(f"UPDATE alembic_version SET version_num = '{before['version_num']}'", database=name)
+    assert crew.request("GET", "/readyz").status_code == 200

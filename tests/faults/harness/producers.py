@@ -28,9 +28,10 @@ class Op:
     users: tuple[str, ...]
     body: dict[str, Any]
     attempts: int = 0
+    agreed: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """A POST; what of it stays unknown is sent again by itself."""
 
@@ -59,20 +60,29 @@ class Producer:
         self._callers = {site.name: Caller(site.port, patience=plan.patience) for site in sites}
         self._number = 0
         self._recent: deque[str] = deque(maxlen=50)
+        self._done: deque[Request] = deque(maxlen=20)
         self.unknown: deque[Request] = deque()
         self.stopping = False
 
     async def live(self) -> None:
         pace = self._plan.producers / self._plan.rate
         while not self.stopping:
-            again = self.unknown and self._rng.random() < 0.2
-            request = self.unknown.popleft() if again else self.draw()
+            request = self._choose()
             sent = len(request.ops)
             if not await self.send(request):
                 await asyncio.sleep(self._rng.uniform(0.02, 0.1))  # whoever refuses is not to be hammered
             if self._recent and self._rng.random() < self._plan.taken_back:
                 await self._take_back()
             await asyncio.sleep(self._rng.expovariate(1 / (pace * sent)))
+
+    def _choose(self) -> Request:
+        """Mostly a new one; now and then one that is unknown, or, as a nervous client would, one that was answered."""
+        drawn = self._rng.random()
+        if self.unknown and drawn < 0.2:
+            return self.unknown.popleft()
+        if self._done and drawn > 0.97:
+            return self._rng.choice(list(self._done))
+        return self.draw()
 
     async def settle(self) -> None:
         """Until every op is answered 2xx or 4xx. The caller bounds the time."""
@@ -161,6 +171,8 @@ class Producer:
                 left.ops.append(op)
         if left.ops:
             self.unknown.append(left)
+        elif request not in self._done:
+            self._done.append(request)
         return not left.ops
 
     def _result(self, op: Op, site: Site, results: list[dict[str, Any]], replayed: bool) -> Outcome:
@@ -174,9 +186,10 @@ class Producer:
             for result in results
         )
         self._history.note(Answered(self._history.now, op.name, op.attempts, site.name, "ok", 201, given, replayed))
-        for one in given:
+        for one in given if not op.agreed else ():
             self._accepted(one)
             self._recent.append(one.id)
+        op.agreed = True
         return "ok"
 
     def _answered(self, op: Op, site: Site, outcome: Outcome, status: int, *, detail: str) -> None:

@@ -138,7 +138,7 @@ def _judge(scene: Scene, bounds: Bounds) -> None:
 
 
 def latencies(facts: Facts) -> dict[str, object]:
-    """Seconds from the push to a prompt device that was connected: median before any fault, worst of the whole run."""
+    """From the push to a prompt device: median before any fault, worst of the whole run. And the pushes per second."""
     first = min((one.at for one in facts.history.of(Fault)), default=facts.end)
     before, worst = list[int](), 0
     for one in facts.accepted:
@@ -149,7 +149,9 @@ def latencies(facts: Facts) -> dict[str, object]:
                 if at < first:
                     before.append(took)
     before.sort()
+    quiet = sorted(one.answer.at for one in facts.accepted if one.answer.at < first)
     return {
         "median_ms": round(before[len(before) // 2] / 1e6, 1) if before else None,
         "worst_s": round(worst / SECOND, 2),
+        "per_s": round(len(quiet) * SECOND / max(1, quiet[-1] - quiet[0])) if len(quiet) > 1 else None,
     }
