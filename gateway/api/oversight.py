@@ -106,7 +106,7 @@ async def connections(
 
 @router.get("/presence", summary="Who is online")
 async def presence(request: Request, principal: Administrator, user_id: Asked) -> PresenceList:
-    """On any node, one item for each `user_id`, in their order. A user is online until five seconds after the last
+    """On any node, one item for each `user_id`, in their order. A user is online until a moment after the last
     connection has ended, and a user whom nobody knows is offline. What is told may be a few seconds old.
     """
     return PresenceList(items=[PresenceOut.of(one) for one in await services_of(request).presence.of(user_id)])

@@ -211,16 +211,9 @@ async def test_sessions_and_connections_say_whose_they_are_and_until_when(node: 
         assert one["token_expires_at"] == devices[0].hello["token_expires_at"]
         assert abs(datetime.fromisoformat(one["opened_at"]) - before) < timedelta(seconds=10)
     other = node.user()
-    assert admin("GET", f"/connections?user_id={other.id}", expect=200).json() == {
-        "items": [],
-        "next": None,
-        "missing": [],
-    }
-    assert admin("GET", f"/sessions?user_id={other.id}", expect=200).json() == {
-        "items": [],
-        "next": None,
-        "missing": [],
-    }
+    nothing: dict[str, Any] = {"items": [], "next": None}
+    assert admin("GET", f"/connections?user_id={other.id}", expect=200).json() == nothing | {"missing": []}
+    assert admin("GET", f"/sessions?user_id={other.id}", expect=200).json() == nothing
 
 
 def test_the_revocations_in_force_are_listed_as_they_were_asked_for(node: Node, admin: Ask) -> None:
