@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,13 @@ from rich.table import Table
 
 GATEWAY, LOOP, COMMIT, NODE = "gateway", "looping", "committing", "node ws"
 EMPTY = "empty route"
+ALONE, HERE, THERE, ANSWER = "one node", "answering node", "other node", "its answer"
+SMALL, LARGE = "few rows", "many rows"
+ONE, TWO = "one node", "two nodes"
+LOCAL, REMOTE = "same node", "other node"
 Samples = Mapping[str, Mapping[str, list[float]]]
 """measure → server → one figure per pair."""
-Verdict = Literal["missed", "kept", "stretch"]
+Verdict = Literal["missed", "kept", "stretch", "not asked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +30,51 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """``bar`` must be kept, ``stretch`` is the wish. ``peer`` is shown beside it, whether it is asked about or not."""
+    """``bar`` must be kept, ``stretch`` is the wish. ``peer`` is shown beside it, whether it is asked about or not.
+
+    ``ours``: whose figures are judged.
+    """
 
     number: str
     what: str
     measure: str
     unit: str
-    peer: str
+    peer: str | None
     bar: Asked
-    stretch: Asked
+    stretch: Asked | None
     at_most: bool = False
+    ours: str = GATEWAY
 
     def verdict(self, samples: Samples) -> Verdict:
         """A bar without figures, ours or the peer's it needs, is missed."""
         if not self._keeps(self.bar, samples):
             return "missed"
-        return "stretch" if self._keeps(self.stretch, samples) else "kept"
+        return "stretch" if self.stretch is not None and self._keeps(self.stretch, samples) else "kept"
 
     def _keeps(self, asked: Asked, samples: Samples) -> bool:
-        judged = figures(samples, self.measure, GATEWAY)
+        judged = figures(samples, self.measure, self.ours)
         if asked.peer is not None:
-            judged = ratios(samples, self.measure, asked.peer)
+            judged = ratios(samples, self.measure, asked.peer, self.ours)
         if not judged:
             return False
         middle = statistics.median(judged)
         return middle <= asked.bound if self.at_most else middle >= asked.bound
 
-    def said(self, asked: Asked) -> str:
+    def said(self, asked: Asked | None) -> str:
+        if asked is None:
+            return ""
         return f"{'≤' if self.at_most else '≥'} " + (
             f"{asked.bound:g}× {asked.peer}" if asked.peer else f"{asked.bound:g} {self.unit}"
         )
+
+
+def _growth(what: str, measure: str) -> Bar:
+    stretch = Asked(1.1, SMALL)  # flat, and what one cannot tell from it
+    return Bar("S10", what, measure, "ms", SMALL, Asked(1.3, SMALL), stretch, at_most=True, ours=LARGE)
+
+
+def _revoked(what: str, server: str, bar: float, stretch: float) -> Bar:
+    return Bar("S8", what, "revoked", "ms", None, Asked(bar), Asked(stretch), at_most=True, ours=server)
 
 
 BARS = (
@@ -64,6 +83,19 @@ BARS = (
     Bar("S4", "durable single pushes", "single", "/s", COMMIT, Asked(5, COMMIT), Asked(1, EMPTY)),
     Bar("S5", "durable, by batches of 1000", "batch", "/s", COMMIT, Asked(15_000), Asked(30_000)),
     Bar("S6", "push to frame, p99", "p99", "ms", COMMIT, Asked(15), Asked(5), at_most=True),
+    _revoked("100 sockets revoked, one node", ALONE, 100, 30),
+    _revoked("100 + 100 on two nodes: here", HERE, 100, 30),
+    _revoked("… on the other node", THERE, 300, 100),
+    _growth("connect + replay 100, SQLite", "sqlite replay"),
+    _growth("list 50, SQLite", "sqlite list"),
+    _growth("push, SQLite", "sqlite push"),
+    _growth("connect + replay 100, PostgreSQL", "postgres replay"),
+    _growth("list 50, PostgreSQL", "postgres list"),
+    _growth("push, PostgreSQL", "postgres push"),
+    Bar("S11", "durable single pushes, two nodes", "nodes single", "/s", ONE, Asked(1.5, ONE), None, ours=TWO),
+    Bar("S11", "the same by batches of 1000", "nodes batch", "/s", ONE, Asked(1.5, ONE), None, ours=TWO),
+    Bar("S11", "a push to the other node, cpu", "cpu", "µs", LOCAL, Asked(2, LOCAL), None, at_most=True, ours=REMOTE),
+    Bar("S11", "the same, to the frame, p50", "p50", "ms", LOCAL, Asked(2, LOCAL), None, at_most=True, ours=REMOTE),
 )
 BESIDE = (
     ("idle", NODE, "KB", "S1: takes anybody, checks no token"),
@@ -71,38 +103,52 @@ BESIDE = (
     ("single", LOOP, "/s", "S4: passes on, stores nothing"),
     ("single", EMPTY, "/s", "S4: does nothing at all"),
 )
+NUMBERS = tuple(dict.fromkeys(bar.number for bar in BARS))
+_WORST_FIRST: tuple[Verdict, ...] = ("missed", "kept", "stretch")
+
+
+def verdicts(samples: Samples, asked: Collection[str]) -> dict[str, Verdict]:
+    """For each number the worst of its bars; one that was not asked for is named as that."""
+    found: dict[str, Verdict] = {}
+    for number in NUMBERS:
+        of_it = {bar.verdict(samples) for bar in BARS if bar.number == number}
+        found[number] = next(word for word in _WORST_FIRST if word in of_it) if number in asked else "not asked"
+    return found
 
 
 def figures(samples: Samples, measure: str, server: str) -> list[float]:
     return samples.get(measure, {}).get(server, [])
 
 
-def ratios(samples: Samples, measure: str, peer: str) -> list[float]:
+def ratios(samples: Samples, measure: str, peer: str, ours: str = GATEWAY) -> list[float]:
     """Ours through theirs, pair by pair."""
-    pairs = zip(figures(samples, measure, GATEWAY), figures(samples, measure, peer), strict=False)
-    return [ours / theirs for ours, theirs in pairs if theirs]
+    pairs = zip(figures(samples, measure, ours), figures(samples, measure, peer), strict=False)
+    return [our / their for our, their in pairs if their]
 
 
-def table(samples: Samples) -> Table:
+def table(samples: Samples, asked: Collection[str]) -> Table:
     shown = Table(title="medians (lowest – highest of the pairs)")
     for column in ("bar", "what", "gateway", "peer", "", "ratio", "asked", "stretch", "verdict"):
         shown.add_column(column, justify="right" if column in {"gateway", "", "ratio"} else "left")
-    for row in _rows(samples):
+    for row in _rows(samples, asked):
         shown.add_row(*row)
     return shown
 
 
-def _rows(samples: Samples) -> Iterator[Sequence[str]]:
+def _rows(samples: Samples, asked: Collection[str]) -> Iterator[Sequence[str]]:
     for bar in BARS:
-        ours, theirs = figures(samples, bar.measure, GATEWAY), figures(samples, bar.measure, bar.peer)
+        ours = figures(samples, bar.measure, bar.ours)
+        theirs = figures(samples, bar.measure, bar.peer) if bar.peer else []
+        ratio = ratios(samples, bar.measure, bar.peer, bar.ours) if bar.peer else []
         yield (
-            *(bar.number, bar.what, _spread(ours, bar.unit), bar.peer, _spread(theirs, bar.unit)),
-            *(_spread(ratios(samples, bar.measure, bar.peer), "×"), bar.said(bar.bar), bar.said(bar.stretch)),
-            bar.verdict(samples),
+            *(bar.number, bar.what, _spread(ours, bar.unit), bar.peer or "", _spread(theirs, bar.unit)),
+            *(_spread(ratio, "×"), bar.said(bar.bar), bar.said(bar.stretch)),
+            bar.verdict(samples) if bar.number in asked else "not asked",
         )
     for measure, server, unit, what in BESIDE:
-        beside = _spread(figures(samples, measure, server), unit)
-        yield ("", what, "", server, beside, _spread(ratios(samples, measure, server), "×"), "", "", "")
+        if beside := figures(samples, measure, server):
+            ratio = ratios(samples, measure, server)
+            yield ("", what, "", server, _spread(beside, unit), _spread(ratio, "×"), "", "", "")
 
 
 def _spread(values: list[float], unit: str) -> str:

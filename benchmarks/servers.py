@@ -1,7 +1,8 @@
-"""Starting what is measured and what measures: servers on core 0, the load on core 1. Measures nothing itself."""
+"""Starting what is measured, and who signs in there: servers on core 0 unless told otherwise. Measures nothing."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import secrets
@@ -16,9 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from sqlalchemy import create_engine, insert
+from sqlalchemy import Connection, create_engine, insert
 
 from gateway.auth.tokens import Keyring, parse_signing_keys
 from gateway.model import CLIENT_SCOPES, GATEWAY_CLIENT, SCOPES_OF_ROLE
@@ -28,17 +29,18 @@ HERE = Path(__file__).parent
 VENV = Path(sys.prefix)
 SERVER_CORE, LOAD_CORE = 0, 1
 SIGNING_KEYS = json.dumps([{"kid": "bench", "alg": "HS256", "key": secrets.token_hex(32)}])
-SENDER = "c~bench"
+SENDER, ADMIN = "c~bench", "bench-admin"
 
 
-def pinned(core: int) -> Callable[[], None]:
-    """For ``preexec_fn``: run on this core only, with as many file descriptors as allowed."""
+def pinned(core: int | None) -> Callable[[], None]:
+    """For ``preexec_fn``: run on this core only (None: on any), with as many file descriptors as allowed."""
 
     def pin() -> None:
         import resource
 
         cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[core % len(cores)]})
+        if core is not None:
+            os.sched_setaffinity(0, {cores[core % len(cores)]})
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -56,11 +58,6 @@ def free_port() -> int:
         return port
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     name: str
@@ -73,12 +70,14 @@ class Server:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], environment: Mapping[str, str], *, port: int) -> Iterator[Server]:
+def running(
+    name: str, command: Sequence[str], environment: Mapping[str, str], *, port: int, core: int | None = SERVER_CORE
+) -> Iterator[Server]:
     """A server process that answers; ended afterwards. What it prints is shown only if it does not come up."""
     log = HERE / "bin" / f"{name.replace(' ', '-')}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
-            command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=pinned(SERVER_CORE)
+            command, env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL, preexec_fn=pinned(core)
         )
     try:
         deadline = time.monotonic() + 30
@@ -105,18 +104,30 @@ def _answers(port: int) -> bool:
 
 
 def gateway(directory: Path) -> AbstractContextManager[Server]:
-    """As its users start it, on the database in ``directory``."""
+    """As its users start it, on the SQLite database in ``directory``."""
+    return node("gateway", in_directory(directory))
+
+
+def in_directory(directory: Path) -> str:
+    return f"sqlite+aiosqlite:///{directory}/gateway.db"
+
+
+def node(
+    name: str, database_url: str, *, core: int | None = SERVER_CORE, **settings: str
+) -> AbstractContextManager[Server]:
+    """One node, by its settings."""
     port = free_port()
     environment = clean_environment(
         GATEWAY_PORT=str(port),
-        GATEWAY_DATABASE_URL=f"sqlite+aiosqlite:///{directory}/gateway.db",
+        GATEWAY_DATABASE_URL=database_url,
         GATEWAY_SIGNING_KEYS=SIGNING_KEYS,
         GATEWAY_ACCESS_TOKEN_TTL="86400",
         GATEWAY_BOOTSTRAP_ADMIN_PASSWORD=secrets.token_urlsafe(16),
         GATEWAY_LOG_LEVEL="warning",
         GATEWAY_DRAIN_GRACE="0",
+        **{f"GATEWAY_{name.upper()}": value for name, value in settings.items()},
     )
-    return running("gateway", [str(VENV / "bin/gateway"), "serve"], environment, port=port)
+    return running(name, [str(VENV / "bin/gateway"), "serve"], environment, port=port, core=core)
 
 
 def python_peer(name: str, database: Path | None) -> AbstractContextManager[Server]:
@@ -137,63 +148,81 @@ def node_peer() -> AbstractContextManager[Server]:
 # -- who signs in ----------------------------------------------------------------------------------------------------
 
 
-def prepare(directory: Path, *, users: int) -> None:
-    """A database as after ``users`` sign-ins, and a client: the schema by the gateway, the rows by hand."""
+def prepare(directory: Path, *, users: int, sessions: int = 1) -> None:
+    """A SQLite database as after ``users`` sign-ins, and a client: the schema by the gateway, the rows by hand."""
     with gateway(directory):
         pass
-    now = int(time.time() * 1000)
-    numbers = range(users)
     engine = create_engine(f"sqlite:///{directory}/gateway.db")
     with engine.begin() as connection:
-        connection.execute(
-            insert(tables.users),
-            [
-                {"id": f"u{n}", "username": f"user {n}", "password_hash": "!", "role": "user"}
-                | {"disabled": False, "created_at": now}
-                for n in numbers
-            ],
-        )
-        connection.execute(
-            insert(tables.inboxes),
-            [{"user_id": f"u{n}", "head": 0, "rev": 0, "unread": 0, "stored": 0, "acked": 0} for n in numbers],
-        )
-        connection.execute(
-            insert(tables.sessions),
-            [
-                {"id": f"s{n}", "user_id": f"u{n}", "device": None, "address": None, "created_at": now}
-                | {"refreshed_at": now, "expires_at": now + 86_400_000, "refresh_hash": b"", "generation": 0}
-                | {"rotated_at": now, "cursor": 0}
-                for n in numbers
-            ],
-        )
-        connection.execute(
-            insert(tables.clients),
-            [
-                {"client_id": SENDER, "name": "bench", "secret_hash": b"", "scopes": " ".join(CLIENT_SCOPES)}
-                | {"created_at": now}
-            ],
-        )
+        enlist(connection, users=users, sessions=sessions)
     engine.dispose()
 
 
-def write_paths(path: Path, *, users: int) -> None:
+def enlist(connection: Connection, *, users: int, sessions: int = 1, head: int = 0) -> None:
+    """Users ``u0``, ``u1``, … with so many sessions each (``s0-0``, ``s0-1``, …) and so much in the inbox; SENDER, who
+    sends; ADMIN, who revokes."""
+    now = int(time.time() * 1000)
+    named = [(f"u{n}", "user") for n in range(users)] + [(ADMIN, "admin")]
+    connection.execute(
+        insert(tables.users),
+        [
+            {"id": id, "username": f"name of {id}", "password_hash": "!", "role": role}
+            | {"disabled": False, "created_at": now}
+            for id, role in named
+        ],
+    )
+    connection.execute(
+        insert(tables.inboxes),
+        [{"user_id": id, "head": head, "rev": 0, "unread": head, "stored": head, "acked": 0} for id, _ in named],
+    )
+    connection.execute(
+        insert(tables.sessions),
+        [
+            {"id": f"s{n}-{k}", "user_id": f"u{n}", "device": None, "address": None, "created_at": now}
+            | {"refreshed_at": now, "expires_at": now + 86_400_000, "refresh_hash": b"", "generation": 0}
+            | {"rotated_at": now, "cursor": 0}
+            for n in range(users)
+            for k in range(sessions)
+        ],
+    )
+    connection.execute(
+        insert(tables.clients),
+        [
+            {"client_id": SENDER, "name": "bench", "secret_hash": b"", "scopes": " ".join(CLIENT_SCOPES)}
+            | {"created_at": now}
+        ],
+    )
+
+
+def _everyone(number: int) -> bool:
+    return True
+
+
+def write_paths(path: Path, *, users: int, only: Callable[[int], bool] = _everyone) -> None:
     """One ``/ws?token=…`` a line, one user each."""
-    ring = _ring()
-    path.write_text("".join(f"/ws?token={_token(ring, f'u{n}', f's{n}')}\n" for n in range(users)))
+    path.write_text("".join(f"/ws?token={user_token(n)}\n" for n in filter(only, range(users))))
 
 
-def write_requests(path: Path, *, target: str, users: int, each: int) -> None:
+def write_requests(
+    path: Path, *, target: str, users: int, each: int, only: Callable[[int], bool] = _everyone
+) -> None:
     """Requests to ``target`` that go round all users; batches of ``each`` notifications, or single ones (0)."""
-    token = _token(_ring(), SENDER, None)
+    meant = [n for n in range(users) if only(n)]
     with path.open("wb") as out:
-        for first in range(0, max(users, each), each or 1):
-            items = [_notification(number % users) for number in range(first, first + (each or 1))]
-            body = json.dumps({"notifications": items} if each else items[0]).encode()
-            head = (
-                f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
-                f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-            ).encode()
-            out.write(b"%d\n" % (len(head) + len(body)) + head + body)
+        for first in range(0, max(len(meant), each), each or 1):
+            items = [_notification(meant[number % len(meant)]) for number in range(first, first + (each or 1))]
+            request = post(target, {"notifications": items} if each else items[0], sender_token())
+            out.write(b"%d\n" % len(request) + request)
+
+
+def post(target: str, body: dict[str, Any], token: str) -> bytes:
+    """The bytes of one request."""
+    content = json.dumps(body).encode()
+    head = (
+        f"POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+    )
+    return head.encode() + content
 
 
 def _notification(number: int) -> dict[str, Any]:
@@ -202,6 +231,7 @@ def _notification(number: int) -> dict[str, Any]:
     return {"user_id": f"u{number}", "title": "Order shipped", "body": "Arrives Friday", "data": {"at": at}}
 
 
+@functools.cache
 def _ring() -> Keyring:
     return Keyring(
         parse_signing_keys(SIGNING_KEYS),
@@ -212,77 +242,27 @@ def _ring() -> Keyring:
     )
 
 
-def _token(ring: Keyring, subject: str, session: str | None) -> str:
-    return ring.sign(
+def user_token(number: int, session: int = 0) -> str:
+    """Of user ``u<number>``, signed in for the ``session``-th time."""
+    return _token(f"u{number}", GATEWAY_CLIENT, SCOPES_OF_ROLE["user"], f"s{number}-{session}")
+
+
+def admin_token() -> str:
+    return _token(ADMIN, GATEWAY_CLIENT, SCOPES_OF_ROLE["admin"], "s-admin")
+
+
+@functools.cache
+def sender_token() -> str:
+    return _token(SENDER, SENDER, CLIENT_SCOPES, None)
+
+
+def _token(subject: str, client: str, scopes: frozenset[str], session: str | None) -> str:
+    return _ring().sign(
         subject=subject,
-        client_id=SENDER if session is None else GATEWAY_CLIENT,
-        scopes=CLIENT_SCOPES if session is None else SCOPES_OF_ROLE["user"],
+        client_id=client,
+        scopes=scopes,
         session=session,
         token_id=secrets.token_hex(13),
         now=time.time(),
         ttl=86_400,
     )
-
-
-# -- the load --------------------------------------------------------------------------------------------------------
-
-
-class Load:
-    """``benchmarks/bin/load``: one command a line, one JSON object back (see ``load.c``)."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [HERE / "bin/load"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=pinned(LOAD_CORE)
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._in: IO[str] = self._process.stdin
-        self._out: IO[str] = self._process.stdout
-
-    def __enter__(self) -> Load:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._in.close()
-        self._process.wait(10)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def __call__(self, command: str) -> dict[str, Any]:
-        self._in.write(command + "\n")
-        self._in.flush()
-        line = self._out.readline()
-        if not line:
-            raise SystemExit(f"the load generator ended at: {command}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
-class Watch:
-    """Who used the processor in a ``with`` block, in cores: the ``server``, the ``load`` and all ``others``."""
-
-    server = load = others = 0.0
-
-    def __init__(self, server: Server, load: Load) -> None:
-        self._server, self._load = server.pid, load.pid
-
-    def __enter__(self) -> Watch:
-        self._from = self._now()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        at, server, load, all_of_us = (end - begin for end, begin in zip(self._now(), self._from, strict=True))
-        self.server, self.load, self.others = server / at, load / at, max(0.0, all_of_us - server - load) / at
-
-    def _now(self) -> tuple[float, float, float, float]:
-        return time.monotonic(), cpu_seconds(self._server), cpu_seconds(self._load), _busy_seconds()
-
-
-def _busy_seconds() -> float:
-    """Seconds of work of all cores since the machine started, neither idle nor waiting for a disk."""
-    user, nice, system, _idle, _wait, irq, softirq, *_ = map(
-        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:]
-    )
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")

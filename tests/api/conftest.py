@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from gateway.api.openapi import install
+from gateway.epoch import Epoch
 from gateway.errors import (
     BadCredentials,
     Conflict,
@@ -309,7 +310,7 @@ async def exposition() -> bytes:
 @pytest.fixture
 def services() -> SimpleNamespace:
     return SimpleNamespace(
-        epoch="e1",
+        epoch=Epoch("e1"),
         clock=lambda: NOW / 1000,
         authn=FakeAuthn(),
         publisher=FakePublisher(),

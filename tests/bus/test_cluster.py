@@ -115,6 +115,15 @@ async def moved(a: Here, b: Here, channel: bytes, target: Redis) -> None:
     await eventually_async(both, what="both follow")
 
 
+async def test_a_channel_that_is_taken_away_and_given_back_is_heard_again(cluster: Cluster) -> None:
+    async with two(cluster) as (a, b):
+        channel = bus_of(b)._codec.user("u0")
+        before = b.ear.told_again("u0")
+        bus_of(b)._links.of(channel)._came([[b"sunsubscribe", channel, 0]])
+        await eventually_async(lambda: b.ear.told_again("u0") > before, what="u0 is named")
+        await everybody_hears(a, b)
+
+
 def _follows(here: Here, channel: bytes, target: Redis) -> bool:
     return bus_of(here)._links.of(channel).server.port == target.port
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,6 +26,9 @@ BACK = 10.0
 """Seconds after the fault in which everything is as before (the bar of the fault rows)."""
 
 
+_seqs = itertools.count(1_000_000)
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def server(request: pytest.FixtureRequest) -> Iterator[Redis]:
     with serving(request.param) as server:
@@ -41,12 +45,16 @@ class Pair:
     b: Here
 
     async def travels(self) -> None:
-        """A hint goes from one to the other, again and again tried: what is published in trouble may be lost."""
+        """A hint goes from one to the other; it may take some, for a connection may be gone and nobody knows yet."""
+
+        def heard() -> bool:
+            self.a.bus.publish([arrived("ada", next(_seqs))])
+            return self.b.ear.seqs("ada")[-1:] > [first]
+
+        first = next(_seqs)
         await self.a.up(within=BACK)
         await self.b.up(within=BACK)
-        signal = arrived("ada", time.monotonic_ns())
-        self.a.bus.publish([signal])
-        await self.b.hears(signal, within=BACK)
+        await eventually_async(heard, within=BACK, what="a hint travels")
 
     def publish_raw(self, channel: bytes, data: bytes) -> None:
         self.server.command("SPUBLISH" if self.server.kind == "valkey" else "PUBLISH", channel, data)
@@ -156,6 +164,29 @@ async def test_thrown_out_again_and_again_no_loss_goes_unnoticed(pair: Pair, whi
 
 def _killed(server: Redis, which: str) -> bool:
     return not server.command("CLIENT", "KILL", "TYPE", which, "SKIPME", "yes").startswith(b":0")
+
+
+async def test_a_link_that_works_is_left_alone(pair: Pair) -> None:
+    lines = [(link_of(here)._speaking, link_of(here)._hearing) for here in (pair.a, pair.b)]
+    await a_moment(12 * BEAT)
+    assert lines == [(link_of(here)._speaking, link_of(here)._hearing) for here in (pair.a, pair.b)]
+    assert pair.b.ear.told_again("ada") == 1
+
+
+async def test_what_the_server_refuses_is_made_up_for(server: Redis) -> None:
+    """As when a channel has moved to another server of a cluster, or somebody changes the rules."""
+    secret = os.urandom(32)
+    server.command("ACL", "SETUSER", "a", "on", ">p", "+@all", "allchannels")
+    codec = Codec(secret, sender=b"a stray.", clock=time.time, monotonic=time.monotonic)
+    async with (
+        listening(f"redis://a:p@127.0.0.1:{server.port}/0", node="a", secret=secret, beat=BEAT) as a,
+        listening(server.url(), node="b", secret=secret, beat=BEAT) as b,
+    ):
+        await b.watching("cy")
+        server.command("ACL", "SETUSER", "a", "resetchannels", b"&" + codec.everybody)
+        a.bus.publish([arrived("cy", 1)])
+        await eventually_async(lambda: b.ear.told_again("cy") == 2, within=BACK, what="cy is named")
+        assert b.ear.seqs("cy") == []
 
 
 async def test_flushed_or_out_of_memory_it_carries_on(pair: Pair) -> None:

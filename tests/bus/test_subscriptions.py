@@ -87,6 +87,20 @@ def test_a_new_connection_begins_with_nothing_and_asks_for_all_that_is_wanted() 
     assert len(subscriptions) == 2
 
 
+def test_a_goodbye_that_the_old_connection_took_along_is_not_waited_for() -> None:
+    subscriptions = Subscriptions()
+    subscriptions.want(b"a")
+    subscriptions.next()
+    subscriptions.confirmed(b"a")
+    subscriptions.unwant(b"a")
+    subscriptions.next()
+    subscriptions.begin()
+    subscriptions.want(b"a")
+    subscriptions.next()
+    subscriptions.confirmed(b"a")
+    assert subscriptions.left(b"a"), "nobody asked for that on this connection"
+
+
 def test_a_channel_the_server_takes_away_is_not_asked_for_again_by_itself() -> None:
     subscriptions = Subscriptions()
     subscriptions.want(b"a")

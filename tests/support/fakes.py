@@ -9,6 +9,7 @@ from typing import Any
 from gateway.authn import Authn
 from gateway.bus.memory import MemoryBus
 from gateway.closing import Close
+from gateway.epoch import Epoch
 from gateway.errors import Conflict, TokenInvalid
 from gateway.hub import Hub
 from gateway.metrics import Metrics
@@ -187,7 +188,7 @@ def make_ties(log: MemoryLog, *, clock: Seconds | None = None, **changed: Any) -
         overfull=lambda users: None,
     )  # fmt: skip
     fields: Mapping[str, Any] = {
-        "node": "n", "epoch": "e", "heartbeat": 25, "frame_rate": 10, "frame_burst": 100, "hub": hub,
+        "node": "n", "epoch": Epoch("e"), "heartbeat": 25, "frame_rate": 10, "frame_burst": 100, "hub": hub,
         "pulse": Pulse(heartbeat=25, clock=seconds, metrics=metrics), "inbox": inbox, "publisher": publisher,
         "authn": Authn(keyring, denylist, seconds, seconds), "revoker": revoker, "presence": presence, "bus": bus,
         "metrics": metrics, "clock": seconds, "monotonic": seconds, **changed,
