@@ -15,6 +15,8 @@ ALONE, HERE, THERE, ANSWER = "one node", "answering node", "other node", "its an
 SMALL, LARGE = "few rows", "many rows"
 ONE, TWO = "one node", "two nodes"
 LOCAL, REMOTE = "same node", "other node"
+SHARERS = ("gateway", "postgres", "redis", "load")
+"""Who shares the cores when two nodes are compared with one."""
 Samples = Mapping[str, Mapping[str, list[float]]]
 """measure → server → one figure per pair."""
 Verdict = Literal["missed", "kept", "stretch", "not asked"]
@@ -160,3 +162,17 @@ def _spread(values: list[float], unit: str) -> str:
 
 def _shown(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+def processor(samples: Samples) -> Table:
+    """Who worked how long for a push at full load (S11): what does not fall with a second node bounds the gain."""
+    shown = Table(title="S11: microseconds of processor a push, all cores together")
+    for column in ("pushes", "nodes", *SHARERS, "together"):
+        shown.add_column(column, justify="left" if column in {"pushes", "nodes"} else "right")
+    for kind in ("single", "batch"):
+        for count in (ONE, TWO):
+            found = [figures(samples, f"{kind} {who}", count) for who in SHARERS]
+            if all(found):
+                middles = [statistics.median(one) for one in found]
+                shown.add_row(kind, count, *map(_shown, middles), _shown(sum(middles)))
+    return shown

@@ -36,6 +36,10 @@ class Scale:
     settle: float
 
 
+FULL = Scale(pairs=3, idle=8000, users=1000, seconds=6, settle=3)
+QUICK = Scale(pairs=1, idle=1000, users=200, seconds=2, settle=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Pushed:
     """``rate``: notifications a second until the last answer and the last frame. ``p99``: ms from due to frame."""

@@ -287,7 +287,9 @@ static void post(int port, const char *file, long conns, double seconds, double 
       due++;
     }
     if (!outstanding && (rate > 0 ? due >= total : t >= until)) break;
-    turn(rate > 0 && nidle ? 0 : 100);  // with a rate and somebody free: by the clock, not by the kernel's milliseconds
+    // With a rate and somebody free: by the clock, not by the kernel's milliseconds; those only as long as there is time.
+    ns gap = rate > 0 && due < total ? from + (ns)((double)due / rate * 1e9) - now() : 0;
+    turn(rate > 0 && nidle && due < total ? (gap > 2000000 ? (int)(gap / 1000000) - 1 : 0) : 100);
   }
   ns to = now();
   printf("{\"requests\":%zu,\"refused\":%ld,\"from\":%lld,\"to\":%lld,", answers.n, bad_answers, (long long)from, (long long)to);

@@ -46,8 +46,6 @@ class Fleet:
     chance: Callable[[], float]
     cut: float = 0.0
     """When the gateway was killed; 0: it was not."""
-    first_open: float = 0.0
-    """When the port took a connection again."""
     last_told: float = 0.0
     """When the last client learned that its socket was gone."""
     served: dict[int, float] = field(default_factory=dict)
@@ -105,8 +103,6 @@ class Client(asyncio.Protocol):
         if self._ended:
             self._transport.abort()
             return
-        if self._fleet.cut and not self._fleet.first_open:
-            self._fleet.first_open = time.monotonic()
         self._transport.write(self._fleet.requests[self._number])
 
     def data_received(self, data: bytes) -> None:
@@ -142,7 +138,7 @@ class Client(asyncio.Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """What happened, and what the simulation has to be told. Seconds since the kill."""
+    """What happened, and what the simulation has to be told: the fields are those of ``Scene``."""
 
     outcome: Outcome
     notice: float
@@ -172,13 +168,32 @@ async def come_back(server: Server, requests: Sequence[bytes], way: Way, *, down
     await asyncio.sleep(down)
     server.start()
     async with asyncio.timeout(WITHIN):
-        await fleet.all_served()
+        (opened, ready), _ = await asyncio.gather(_up(server.port), fleet.all_served())
     back = sorted(at - fleet.cut for at in fleet.served.values())
     seconds = Counter(int(at - fleet.cut) for at in fleet.attempts)
-    outcome = Outcome(back, len(fleet.attempts), max(seconds.values()), fleet.refused, fleet.given_up)
     return Real(
-        outcome, notice=fleet.last_told - fleet.cut, opens=fleet.first_open - fleet.cut, ready=back[0], rate=rate
+        Outcome(back, len(fleet.attempts), max(seconds.values()), fleet.refused, fleet.given_up),
+        notice=fleet.last_told - fleet.cut,
+        opens=opened - fleet.cut,
+        ready=ready - fleet.cut,
+        rate=rate,
     )
+
+
+async def _up(port: int) -> tuple[float, float]:
+    """When the port took a connection, and when a first answer came."""
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.01)
+            continue
+        opened = time.monotonic()
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = await reader.readline()
+        writer.close()
+        if answer:
+            return opened, time.monotonic()
 
 
 class Server:

@@ -23,14 +23,13 @@ SOCKETS = 100
 """On each node."""
 SETTLE = 0.3
 """Seconds between the last hello and the revocation: subscriptions and presence have gone out."""
-LIMITS = {"connections_per_user": str(SOCKETS)}
 
 
 def on_one_node(record: Record, directory: Path, *, times: int) -> None:
     """SQLite."""
     home = Path(tempfile.mkdtemp(dir=directory))
     prepare(home, users=times, sessions=SOCKETS)
-    with node("gateway", in_directory(home), **LIMITS) as server:
+    with node("gateway", in_directory(home), connections_per_user=str(SOCKETS)) as server:
         for user in range(times):
             record.note("revoked", ALONE, _revoke(user, server, {ALONE: server})[ALONE] * 1000)
     shutil.rmtree(home)
@@ -38,7 +37,7 @@ def on_one_node(record: Record, directory: Path, *, times: int) -> None:
 
 def on_two_nodes(record: Record, backends: Backends, *, times: int) -> None:
     backends.prepare("revoking", lambda connection: enlist(connection, users=times, sessions=SOCKETS))
-    with backends.nodes(2, "revoking", **LIMITS) as (one, other):
+    with backends.nodes(2, "revoking", connections_per_user=str(SOCKETS)) as (one, other):
         for user in range(times):
             took = _revoke(user, one, {HERE: one, THERE: other})
             for name in (HERE, THERE, ANSWER):
@@ -46,7 +45,7 @@ def on_two_nodes(record: Record, backends: Backends, *, times: int) -> None:
 
 
 def _revoke(user: int, asked: Server, nodes: Mapping[str, Server]) -> dict[str, float]:
-    """Open SOCKETS at each of ``nodes``, revoke the user at ``asked``: seconds, by the names of ``until_closed``."""
+    """Open SOCKETS at each of ``nodes``, revoke the user at ``asked``: seconds, to the answer and to the last close of each."""
     with ExitStack() as stack:
         groups: dict[str, list[Wire]] = {}
         for name, server in nodes.items():
@@ -57,4 +56,4 @@ def _revoke(user: int, asked: Server, nodes: Mapping[str, Server]) -> dict[str, 
         asking = stack.enter_context(Wire(asked.port))
         time.sleep(SETTLE)
         request = post("/admin/revocations", {"user_id": f"u{user}", "reason": "lost"}, admin_token())
-        return until_closed(asking, request, groups, expect=201, reason=b"token_revoked")
+        return until_closed((ANSWER, asking), request, groups, expect=201, reason=b"token_revoked")

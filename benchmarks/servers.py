@@ -148,13 +148,13 @@ def node_peer() -> AbstractContextManager[Server]:
 # -- who signs in ----------------------------------------------------------------------------------------------------
 
 
-def prepare(directory: Path, *, users: int, sessions: int = 1) -> None:
+def prepare(directory: Path, *, users: int, sessions: int = 1, head: int = 0) -> None:
     """A SQLite database as after ``users`` sign-ins, and a client: the schema by the gateway, the rows by hand."""
     with gateway(directory):
         pass
     engine = create_engine(f"sqlite:///{directory}/gateway.db")
     with engine.begin() as connection:
-        enlist(connection, users=users, sessions=sessions)
+        enlist(connection, users=users, sessions=sessions, head=head)
     engine.dispose()
 
 
@@ -194,25 +194,23 @@ def enlist(connection: Connection, *, users: int, sessions: int = 1, head: int =
     )
 
 
-def _everyone(number: int) -> bool:
-    return True
+def write_paths(path: Path, *, users: int | Sequence[int]) -> None:
+    """One ``/ws?token=…`` a line, one user each: the first ``users``, or these."""
+    path.write_text("".join(f"/ws?token={user_token(n)}\n" for n in _numbers(users)))
 
 
-def write_paths(path: Path, *, users: int, only: Callable[[int], bool] = _everyone) -> None:
-    """One ``/ws?token=…`` a line, one user each."""
-    path.write_text("".join(f"/ws?token={user_token(n)}\n" for n in filter(only, range(users))))
-
-
-def write_requests(
-    path: Path, *, target: str, users: int, each: int, only: Callable[[int], bool] = _everyone
-) -> None:
-    """Requests to ``target`` that go round all users; batches of ``each`` notifications, or single ones (0)."""
-    meant = [n for n in range(users) if only(n)]
+def write_requests(path: Path, *, target: str, users: int | Sequence[int], each: int) -> None:
+    """Requests to ``target`` that go round the users; batches of ``each`` notifications, or single ones (0)."""
+    meant = _numbers(users)
     with path.open("wb") as out:
         for first in range(0, max(len(meant), each), each or 1):
             items = [_notification(meant[number % len(meant)]) for number in range(first, first + (each or 1))]
             request = post(target, {"notifications": items} if each else items[0], sender_token())
             out.write(b"%d\n" % len(request) + request)
+
+
+def _numbers(users: int | Sequence[int]) -> Sequence[int]:
+    return range(users) if isinstance(users, int) else users
 
 
 def post(target: str, body: dict[str, Any], token: str) -> bytes:

@@ -110,21 +110,21 @@ def get(path: str, token: str) -> bytes:
 
 
 def until_closed(
-    asking: Wire, request: bytes, groups: Mapping[str, Sequence[Wire]], *, expect: int, reason: bytes
+    asking: tuple[str, Wire], request: bytes, groups: Mapping[str, Sequence[Wire]], *, expect: int, reason: bytes
 ) -> dict[str, float]:
     """Send ``request`` and wait for its answer and for a close frame with ``reason`` on every socket.
 
-    Seconds from sending to the ``answer``, and to the last close frame of each group.
+    Seconds from sending to the answer, and to the last close frame of each group, by their names.
     """
     with selectors.DefaultSelector() as selector:
         for name, wires in groups.items():
             for wire in wires:
                 selector.register(wire.sock, selectors.EVENT_READ, (name, wire))
-        selector.register(asking.sock, selectors.EVENT_READ, ("answer", asking))
-        waiting = {name: len(wires) for name, wires in groups.items()} | {"answer": 1}
+        selector.register(asking[1].sock, selectors.EVENT_READ, asking)
+        waiting = {name: len(wires) for name, wires in groups.items()} | {asking[0]: 1}
         seconds: dict[str, float] = {}
         began = time.perf_counter()
-        asking.sock.sendall(request)
+        asking[1].sock.sendall(request)
         while any(waiting.values()):
             ready = selector.select(PATIENCE)
             if not ready:
@@ -132,7 +132,7 @@ def until_closed(
             for key, _ in ready:
                 name, wire = key.data
                 wire.more()
-                if wire is asking:
+                if wire is asking[1]:
                     ended = wire.answer(expect=expect) is not None
                 else:
                     ended = any(opcode == 8 and reason in payload for opcode, payload in wire.frames())

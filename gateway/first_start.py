@@ -49,7 +49,8 @@ async def first_admin(settings: Settings, services: Services, told: FirstAdmin |
 
     Of several nodes that start on it at once one makes it, and only that one is told.
     """
-    if await services.users.count():
+    anybody, _ = await services.users.list(query=None, limit=1, cursor=None)
+    if anybody:
         return
     chosen = settings.bootstrap_admin_password
     password = chosen.get_secret_value() if chosen is not None else secrets.token_urlsafe(15)

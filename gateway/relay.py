@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import logging
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +20,8 @@ from gateway.hub import Attached, Hub
 from gateway.metrics import Metrics
 from gateway.model import Arrived, ConnectionInfo, MarkedRead, Passing, RevocationsChanged, Signal, State, Withdrawn
 
+log = logging.getLogger("gateway.relay")
+
 SLICE = 200
 MOST_PASSING = 100_000
 """Deliveries of ``ttl: 0`` that may be waiting, one push aside: about a second of work, and all waits behind them."""
@@ -26,7 +29,7 @@ RECHECK_EVERY = 20.0
 RECHECK_EVERY_IN_TROUBLE = 3.0
 RECHECK_SLICE = 500
 RESYNC_PAUSE = 0.02
-"""Seconds between two slices of a resync: many nodes may have one at the same moment, and they share a database."""
+"""Seconds between two questions of a resync: many nodes may have one at the same moment, and they share a database."""
 
 
 class States(Protocol):
@@ -150,8 +153,9 @@ class Relay:
                 if not await self._compare(one):
                     self._owed.update(dict.fromkeys(one))
                     await asyncio.sleep(random.uniform(0.25, 0.75))  # noqa: S311 - jitter
-                elif self._owed:
-                    await asyncio.sleep(RESYNC_PAUSE)
+                await asyncio.sleep(RESYNC_PAUSE)
+        except Exception:  # the slow re-check comes by all the same, and the next one who is named begins anew
+            log.exception("a resync failed")
         finally:
             self._resyncing = None
 

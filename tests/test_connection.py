@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -35,10 +36,21 @@ def connect(
     return connection, wire
 
 
+class Counters:
+    """What ``Inbox.states`` says of a memory log."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    async def states(self, user_ids: Sequence[str]) -> Mapping[str, State]:
+        return {user_id: self._log.states[user_id] for user_id in user_ids}
+
+
 def relay_of(ties: Ties) -> Relay:
     return Relay(
-        hub=ties.hub, states=ties.inbox, fresh=lambda: True, revocations_rung=lambda: None, metrics=ties.metrics
-    )
+        hub=ties.hub, states=Counters(ties.inbox), fresh=lambda: True, revocations_rung=lambda: None,
+        metrics=ties.metrics,
+    )  # fmt: skip
 
 
 async def push(ties: Ties, count: int = 1) -> None:

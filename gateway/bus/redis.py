@@ -173,7 +173,7 @@ class RedisBus:
                 self._deliver([RevocationsChanged()])  # the bell may have rung meanwhile
             if channel == link.beat_channel:
                 link.beat()
-        self._resync([user_id for user_id in users if user_id in self._watched])
+        self._again(users)
 
     def taken_away(self, link: Link, channel: bytes) -> None:
         self._links.taken_away(channel)
@@ -194,6 +194,8 @@ class RedisBus:
                 message = self._codec.decode(channel, data)
             except Refused as refused:
                 self._refused(refused.reason)
+                if refused.late is not None and not own:
+                    self._late(refused.late)
                 continue
             what = message.what
             if own:
@@ -217,6 +219,16 @@ class RedisBus:
                 "its time is more than a minute off, compare the clocks of the nodes" if reason == "stale" else reason,
             )
 
+    def _late(self, what: What) -> None:
+        """Believed only as far as looking costs: what it is about may have changed, now or long ago."""
+        match what:
+            case Arrived() | MarkedRead() | Withdrawn():
+                self._again((what.user_id,))
+            case Again(user_ids):
+                self._again(user_ids)
+            case RevocationsChanged():
+                self._deliver([what])
+
     def _beaten(self, link: Link) -> None:
         link.beaten()
         if link is self._links.carrier:
@@ -229,10 +241,8 @@ class RedisBus:
                     self._links.carrier.beat()  # it does not know this node either
             case Bye():
                 self._peers.gone(message.sender)
-            case Again(None):
-                self._resync(None)
-            case Again(tuple(user_ids)):
-                self._resync([user_id for user_id in user_ids if user_id in self._watched])
+            case Again(user_ids):
+                self._again(user_ids)
             case Ask(number, user_id, after, limit):
                 found = self._own_connections(user_id, after, min(limit, MOST_ASKED))
                 for answer in answers(number, found):
@@ -249,6 +259,10 @@ class RedisBus:
             self._receiver.signals(signals)
         except Exception:  # a bug in delivering must cost neither the publisher its answer nor the bus its connection
             log.exception("signals could not be delivered")
+
+    def _again(self, user_ids: Sequence[str] | None) -> None:
+        """Those of them who are watched here."""
+        self._resync(None if user_ids is None else [user_id for user_id in user_ids if user_id in self._watched])
 
     def _resync(self, user_ids: Sequence[str] | None) -> None:
         if self._receiver is None or (user_ids is not None and not user_ids):

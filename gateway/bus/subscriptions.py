@@ -6,7 +6,7 @@ harmless, for it only makes somebody look once more.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,7 +23,7 @@ _HEARD: Final = 4
 class Subscriptions:
     def __init__(self) -> None:
         self._state: dict[bytes, int] = {}
-        self._dirty: dict[bytes, None] = {}
+        self._dirty: OrderedDict[bytes, None] = OrderedDict()  # a dict's first key takes longer with every one taken
         self._leaving: Counter[bytes] = Counter()
         self._under_way = 0
 
@@ -54,7 +54,7 @@ class Subscriptions:
     def begin(self) -> None:
         """A new connection: the server knows nothing of what was asked before."""
         self._state = {channel: _WANTED for channel, state in self._state.items() if state & _WANTED}
-        self._dirty = dict.fromkeys(self._state)
+        self._dirty = OrderedDict.fromkeys(self._state)
         self._leaving.clear()
         self._under_way = 0
 
@@ -63,8 +63,7 @@ class Subscriptions:
         subscribe: list[bytes] = []
         unsubscribe: list[bytes] = []
         while self._dirty and self._under_way < UNDER_WAY:
-            channel = next(iter(self._dirty))
-            del self._dirty[channel]
+            channel, _ = self._dirty.popitem(last=False)
             state = self._state.get(channel, 0)
             if state & _WANTED and not state & _ASKED:
                 self._state[channel] = state | _ASKED

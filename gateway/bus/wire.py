@@ -25,7 +25,8 @@ _HEAD = struct.Struct(">B8sHQQ")
 _MAC = 16
 _BODY = _HEAD.size + _MAC
 FRESH_MS = 60_000
-"""A message further than this from the clock of whoever reads it is not believed: an old one played again."""
+"""A message further than this from the clock of whoever reads it is not taken at its word: it may be an old one played
+again, or be read by a process that was stopped, or come from a clock that is wrong. What it is about is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +78,14 @@ class Message:
 
 
 class Refused(Exception):
-    """A message that is not taken. ``reason``: garbage, forged, stale, replayed, malformed or unknown."""
+    """A message that is not taken. ``reason``: garbage, forged, stale, replayed, malformed or unknown.
 
-    def __init__(self, reason: str) -> None:
+    ``late``: what a stale one says. Some node of ours did say it, once.
+    """
+
+    def __init__(self, reason: str, late: What | None = None) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.late = reason, late
 
 
 class Malformed(Exception):
@@ -142,18 +146,20 @@ class Codec:
         head, mac, body = data[: _HEAD.size], data[_HEAD.size : _BODY], data[_BODY:]
         if not hmac.compare_digest(mac, self._mac(channel, head, body)):
             raise Refused("forged")
-        if abs(at - self._clock() * 1000) > FRESH_MS:
-            raise Refused("stale")
-        if not self._replays.new(head[1:11], number, at=self._monotonic()):
+        stale = abs(at - self._clock() * 1000) > FRESH_MS
+        if not stale and not self._replays.new(head[1:11], number, at=self._monotonic()):
             raise Refused("replayed")
         try:
             kind, *fields = orjson.loads(body)
             read = _READERS.get(kind)
             if read is None:
                 raise Refused("unknown")
-            return Message(sender, read(self.user_of(channel), fields))
+            what = read(self.user_of(channel), fields)
         except (Malformed, ValueError, TypeError, IndexError):
             raise Refused("malformed") from None
+        if stale:
+            raise Refused("stale", what)
+        return Message(sender, what)
 
     def _mac(self, channel: bytes, head: bytes, body: bytes) -> bytes:
         keyed = self._keyed.copy()

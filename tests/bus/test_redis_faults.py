@@ -16,10 +16,11 @@ from buses import KINDS, Ear, Here, a_moment, arrived, listening, serving
 from servers import Redis, free_port
 from wire import called_off, eventually_async
 
+from gateway.bus.line import Server
 from gateway.bus.link import Link
 from gateway.bus.redis import RedisBus
 from gateway.bus.wire import Beat, Codec
-from gateway.model import Passing
+from gateway.model import Passing, RevocationsChanged
 
 BEAT = 0.2
 BACK = 10.0
@@ -234,6 +235,21 @@ async def test_a_line_on_which_nothing_comes_is_made_anew(pair: Pair) -> None:
     assert pair.b.ear.told_again("ada") > before
 
 
+async def test_silence_is_noticed_also_while_nothing_can_be_said(pair: Pair) -> None:
+    """As when the whole network is gone: once it is back, nobody has to find out first that a line is dead."""
+    link = link_of(pair.b)
+    speaking, hearing, server = link._speaking, link._hearing, link.server
+    assert speaking is not None
+    assert hearing is not None
+    assert hearing._transport is not None
+    hearing._transport.pause_reading()
+    link.server = Server("127.0.0.1", free_port())
+    speaking.drop("cut")
+    await eventually_async(hearing.closed.done, within=20 * BEAT, what="the line is given up")
+    link.server = server
+    await pair.travels()
+
+
 async def test_a_heartbeat_that_does_not_come_back_is_noticed_though_others_are_heard(pair: Pair) -> None:
     """As after a failover that one of the two lines did not follow."""
     link = link_of(pair.a)
@@ -319,6 +335,26 @@ async def test_what_a_stranger_publishes_is_refused_and_counted(pair: Pair) -> N
     assert pair.b.dropped("forged") >= 3
     assert pair.b.dropped("garbage") >= 4
     assert pair.a.bus.trouble is pair.b.bus.trouble is None
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 3600.0])
+async def test_between_nodes_whose_clocks_differ_hints_become_questions(server: Redis, ahead: float) -> None:
+    """So it is too with what a process reads that was stopped for longer than messages are believed."""
+    secret = os.urandom(32)
+    async with (
+        listening(server.url(), node="a", secret=secret, beat=BEAT, ahead=ahead) as a,
+        listening(server.url(), node="b", secret=secret, beat=BEAT) as b,
+    ):
+        await b.watching("ada")
+        a.bus.publish([arrived("ada", 1), arrived("bob", 1), Passing(("ada",), "p", "", 1)])
+        await eventually_async(lambda: b.ear.told_again("ada") == 2, what="ada is looked at again")
+        b.ear.heard.clear()
+        a.bus.publish([Passing(None, "q", "", 1), RevocationsChanged()])
+        await b.hears(RevocationsChanged())
+        assert b.ear.heard == [RevocationsChanged()]
+        assert b.ear.resyncs == [("ada",), ("ada",)]
+        assert b.bus.trouble is None
+        assert b.dropped("stale") >= 4
 
 
 async def test_the_counters_of_the_bus_are_told(pair: Pair) -> None:

@@ -12,6 +12,7 @@ import pytest
 from faultproxy import Links
 from faulty import FastNode, Row
 from forks import Forks
+from servers import Postgres, short_directory
 from wire import hang_up
 
 
@@ -56,6 +57,18 @@ def links(row: Row) -> Iterator[Links]:
     """Links that can be made to fail; what they draw follows the seed of the row."""
     with Links(seed=row.seed) as links:
         yield links
+
+
+@pytest.fixture
+def own(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    """A PostgreSQL server that the row may break. ``@pytest.mark.parametrize("own", [{…}], indirect=True)``: options."""
+    with short_directory("own-pg") as directory:
+        given = getattr(request, "param", None) or {}
+        server = Postgres(directory, **given).start()
+        yield server
+        if server.running:
+            server.resume()
+            server.stop(how="immediate")
 
 
 @pytest.fixture

@@ -42,6 +42,11 @@ FAR = 10**6 * SECOND
 EPOCH = "e1"
 
 
+def session(device: str) -> str:
+    """Of d1b the one of d1: two sockets of one sign-in."""
+    return f"s-{device.removesuffix('b')}"
+
+
 class Story:
     """A history told by hand. Every event is a tenth of a second after the last, unless time is let pass."""
 
@@ -55,7 +60,7 @@ class Story:
         return self.now
 
     def device(self, name: str = "d1", user: str = "ada", *, prompt: bool = True) -> None:
-        self.history.note(SignedIn(self.tick(), name, user, f"s-{name}", prompt))
+        self.history.note(SignedIn(self.tick(), name, user, session(name), prompt))
 
     def ask(
         self, op: str, *users: str, kind: Kind = "one", request: str = "", index: int = 0, attempt: int = 1
@@ -84,9 +89,9 @@ class Story:
         """``connection``: device#number."""
         device = connection.partition("#")[0]
         seq, of = claims or (None, None)
-        self.history.note(Dialled(self.tick(), device, f"s-{device}", connection, node, seq, of))
+        self.history.note(Dialled(self.tick(), device, session(device), connection, node, seq, of))
         self._sockets[connection] = self.history.note(
-            Opened(self.tick(), device, f"s-{device}", user, connection, node, epoch, head, 0, cursor, after, reset)
+            Opened(self.tick(), device, session(device), user, connection, node, epoch, head, 0, cursor, after, reset)
         )
 
     def hears(self, connection: str, op: str, seq: int, *, id: str = "", content: str = "") -> None:
@@ -113,18 +118,18 @@ class Story:
         self.history.note(Closed(self.tick(), at.device, at.session, connection, code, reason, ours))
 
     def refused(self, device: str, code: int = 1008, reason: str = "token_revoked") -> None:
-        self.history.note(Refused(self.tick(), device, f"s-{device}", f"{device}#0", "n1", code, reason))
+        self.history.note(Refused(self.tick(), device, session(device), f"{device}#0", "n1", code, reason))
 
     def revoke(self, device: str, *, node: str = "n1") -> None:
-        self.history.note(Revoked(self.tick(), f"s-{device}", "", "asked"))
-        self.history.note(Revoked(self.tick(), f"s-{device}", node, "ok"))
+        self.history.note(Revoked(self.tick(), session(device), "", "asked"))
+        self.history.note(Revoked(self.tick(), session(device), node, "ok"))
 
-    def fault(self, phase: str, *dark: str) -> None:
-        self.history.note(Fault(self.tick(), "it", "start" if phase == "start" else "stop", dark))
+    def fault(self, phase: str, *dark: str, deaf: tuple[str, ...] = ()) -> None:
+        self.history.note(Fault(self.tick(), "it", "start" if phase == "start" else "stop", dark, deaf))
 
-    def probe(self, status: int, node: str = "n1") -> None:
+    def probe(self, status: int, node: str = "n1", *, degraded: bool = False) -> None:
         asked = self.tick()
-        self.history.note(Probed(self.tick(), node, status, asked))
+        self.history.note(Probed(self.tick(), node, status, asked, degraded))
 
     def inbox(
         self, *ops: tuple[str, int], user: str = "ada", node: str = "n1", epoch: str = EPOCH, head: int = 0
@@ -191,6 +196,31 @@ def again_what_was_not_acknowledged(story: Story) -> None:
     story.close("d1#1")
     story.connect("d1#2", after=1, cursor=1, head=2)
     story.hears("d1#2", "b", 2)
+    story.inbox(("a", 1), ("b", 2))
+
+
+def two_sockets_of_one_session_share_a_cursor(story: Story) -> None:
+    story.two()
+    story.device("d1b")
+    story.ack("d1#1", 2)
+    story.connect("d1b#1", after=2, cursor=2, head=2)
+    story.close("d1b#1")
+    story.close("d1#1")
+    story.connect("d1#2", after=2, cursor=2, head=2)
+    story.inbox(("a", 1), ("b", 2))
+
+
+def deaf_and_says_so(story: Story) -> None:
+    story.two()
+    story.fault("start", deaf=("n1",))
+    story.probe(200)
+    story.tick(9)
+    story.probe(200, degraded=True)
+    story.probe(200, "n2")
+    story.fault("stop", deaf=("n1",))
+    story.tick(11)
+    story.probe(200, degraded=True)
+    story.probe(200)
     story.inbox(("a", 1), ("b", 2))
 
 
@@ -282,6 +312,7 @@ GOOD: tuple[Told, ...] = (
     *(plain, expired_before_it_came, taken_back, beyond_the_inbox_limit, again_what_was_not_acknowledged),
     *(resumed_by_its_own_position, another_epoch, unknown_then_settled, unknown_and_never_stored, revoked_and_gone),
     *(a_new_session_starts_where_another_device_was, overlapping_pushes_in_any_order, late_but_in_time),
+    *(two_sockets_of_one_session_share_a_cursor, deaf_and_says_so),
 )
 
 
@@ -536,6 +567,32 @@ def never_ready_again(story: Story) -> None:
     story.inbox(("a", 1), ("b", 2))
 
 
+def deaf_and_silent_about_it(story: Story) -> None:
+    story.two()
+    story.fault("start", deaf=("n1",))
+    story.tick(9)
+    story.probe(200)
+    story.fault("stop", deaf=("n1",))
+    story.inbox(("a", 1), ("b", 2))
+
+
+def deaf_for_ever(story: Story) -> None:
+    story.two()
+    story.fault("start", deaf=("n1",))
+    story.fault("stop", deaf=("n1",))
+    story.tick(11)
+    story.probe(200, degraded=True)
+    story.inbox(("a", 1), ("b", 2))
+
+
+def a_cursor_that_the_other_socket_moved_goes_back(story: Story) -> None:
+    story.two()
+    story.device("d1b")
+    story.ack("d1#1", 2)
+    story.connect("d1b#1", after=1, cursor=1, head=2)
+    story.inbox(("a", 1), ("b", 2))
+
+
 def closed_by_a_bug(story: Story) -> None:
     story.two().close("d1#1", 1011, "internal_error")
     story.inbox(("a", 1), ("b", 2))
@@ -578,6 +635,9 @@ BAD: tuple[tuple[str, Told], ...] = (
     ("I12", accepted_in_the_dark),
     ("I12", ready_in_the_dark),
     ("I12", never_ready_again),
+    ("I12", deaf_and_silent_about_it),
+    ("I12", deaf_for_ever),
+    ("I7", a_cursor_that_the_other_socket_moved_goes_back),
     ("I13", closed_by_a_bug),
     ("I13", an_answer_with_a_trace),
 )

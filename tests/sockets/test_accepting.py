@@ -151,14 +151,22 @@ async def test_nothing_is_accepted_after_the_end_and_the_other_goes_on(house: Ho
     assert await house.call(10) == (0, 10)
 
 
-async def test_an_end_while_it_lets_others_go_first_is_an_end(house: House) -> None:
+async def test_an_end_while_it_lets_others_go_first_is_an_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr("gateway.sockets.accepting.PATIENCE", 0.1)
     house.more[0] = 100
     first = house.begin(0)
     house.shares.of(2).say(0)
-    assert await house.call(1) == (1, 0)
-    first.close()
-    house.begin(1)
-    assert await house.call(20) == (1, 20)
+    with socket.create_connection(house.sock.getsockname()):
+        noticed = loop.create_future()
+        loop.call_later(0.01, noticed.set_result, None)
+        await noticed
+        first.close()
+        past = loop.time() + 0.15
+        await house.until(lambda: loop.time() > past)
+        assert house.met == ([], [])
+        house.begin(1)
+        await house.until(lambda: len(house.met[1]) == 1)
 
 
 async def test_when_no_more_files_may_be_open_it_tries_again_later(

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 15.0
+DEADLINE = 10.0
 
 PROGRAM = """
 import os, signal, sys, time
@@ -112,9 +112,11 @@ class Crew:
 
     def close(self) -> None:
         self.process.kill()
+        orphans = [pid for pid in self.met if not gone(pid)]
+        for pid in orphans:
+            os.kill(pid, signal.SIGKILL)
         self.process.communicate()
-        for pid in self.met:
-            assert gone(pid), f"{pid} has outlived its parent"
+        assert orphans == [], "they have outlived their parent"
 
 
 def pids(said: str) -> dict[int, int]:

@@ -79,6 +79,15 @@ async def test_after_a_failover_the_epoch_is_another_on_every_node_and_sessions_
             with pytest.raises(StoreUnavailable):
                 await store.inbox.page("ann", after=0, now=NOW)
         assert changes == []
+        refused = "SELECT count(*) AS left_open FROM pg_stat_activity WHERE application_name LIKE 'gateway%'"
+
+        async def closed() -> bool:
+            return bool((await pair.second.ask(refused))[0]["left_open"] <= 2)  # with which each node looks again
+
+        for _ in range(5):
+            with pytest.raises(StoreUnavailable):
+                await node.inbox.page("ann", after=0, now=NOW)
+        await eventually_async(closed, what="the connections that were refused are closed")
         await asyncio.to_thread(pair.promote)
 
         async def again(store: Store) -> bool:

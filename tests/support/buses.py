@@ -96,11 +96,19 @@ class Here:
 
 @contextlib.asynccontextmanager
 async def listening(
-    url: str, *, node: str = "a", secret: bytes = SECRET, beat: float = 0.2, up: bool = True
+    url: str, *, node: str = "a", secret: bytes = SECRET, beat: float = 0.2, up: bool = True, ahead: float = 0.0
 ) -> AsyncIterator[Here]:
-    """A bus at ``url``. ``up``: wait until it is."""
+    """A bus at ``url``. ``up``: wait until it is. ``ahead``: seconds by which its clock is wrong."""
     metrics = Metrics()
-    bus = RedisBus(url, node=node, secret=secret, clock=time.time, monotonic=time.monotonic, metrics=metrics, beat=beat)
+    bus = RedisBus(
+        url,
+        node=node,
+        secret=secret,
+        clock=lambda: time.time() + ahead,
+        monotonic=time.monotonic,
+        metrics=metrics,
+        beat=beat,
+    )
     here = Here(bus, Ear(), metrics)
     async with bus.listen(here.ear):
         if up:

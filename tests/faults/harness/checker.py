@@ -24,12 +24,16 @@ class Bounds:
 
     ``revoked_within``: after that a revoked credential is good for nothing on any node. ``slack``: what the
     reader's own process may be late on a busy machine. ``alive_within``: after the last fault ended.
+    ``degraded_within``: three heartbeats of the bus, and the one that finds them missing.
     """
 
     revoked_within: float = 1.0
     slack: float = 0.5
     alive_within: float = 10.0
+    quick_within: float = 30.0
+    quick_slack: float = 0.5
     ready_within: float = 5.0
+    degraded_within: float = 8.0
     inbox_max: int = 10_000
 
 
@@ -214,12 +218,13 @@ def acknowledged(facts: Facts, bounds: Bounds) -> Iterator[str]:
         sent[device.signed_in.user] += [(ack.at, ack.seq) for ack in device.acked]
     for device in facts.devices.values():
         who = device.signed_in
+        acked = facts.acked[who.session]  # by whichever of its sockets
         inherited = max((seq for at, seq in sent[who.user] if at < who.at), default=0)
         for visit in device.visits:
             hello, began = visit.opened, visit.dialled.at if visit.dialled else visit.opened.at
-            mine = [ack for ack in device.acked if ack.epoch == hello.epoch]
+            mine = [ack for ack in acked if ack.epoch == hello.epoch]
             sure = max((ack.seq for ack in mine if ack.confirmed and ack.at < began), default=0)
-            most = max((ack.seq for ack in device.acked if ack.at < hello.at), default=0)
+            most = max((ack.seq for ack in acked if ack.at < hello.at), default=0)
             if hello.cursor < sure:
                 yield f"{hello.connection}: the cursor is {hello.cursor}, {sure} was confirmed"
             if hello.cursor > max(most, inherited):
@@ -299,8 +304,10 @@ def alive(facts: Facts, bounds: Bounds) -> Iterator[str]:
 
 
 def honest(facts: Facts, bounds: Bounds) -> Iterator[str]:
-    """I12: a node that can neither store nor serve answers no 2xx and is not ready; healed, it is ready again."""
-    for name, start, stop, dark in _faults(facts):
+    """I12: a node that can neither store nor serve answers no 2xx and is not ready; one that hears nothing of the
+    others says so. Healed, it is ready again and has nothing to add."""
+    for begun, stop in _faults(facts):
+        name, start, dark = begun.name, begun.at, begun.dark
         for intent in facts.intents.values():
             asked = {attempt.attempt: attempt for attempt in intent.attempts}
             for answer in intent.answers:
@@ -311,6 +318,11 @@ def honest(facts: Facts, bounds: Bounds) -> Iterator[str]:
         for probe in facts.history.of(Probed):
             if probe.node in dark and probe.status == 200 and late < probe.asked and probe.at < stop:
                 yield f"{probe.node} said it was ready {(probe.asked - start) / SECOND:.1f} s into {name}"
+        late = start + round(bounds.degraded_within * SECOND)
+        for probe in facts.history.of(Probed):
+            if probe.node in begun.deaf and late < probe.asked and probe.at < stop:
+                if probe.status == 200 and not probe.degraded:
+                    yield f"{probe.node} said all was well {(probe.asked - start) / SECOND:.1f} s into {name}"
     due = facts.healed + round(bounds.alive_within * SECOND)
     probes: dict[str, list[Probed]] = defaultdict(list)
     for probe in facts.history.of(Probed):
@@ -319,16 +331,18 @@ def honest(facts: Facts, bounds: Bounds) -> Iterator[str]:
     for node, late_ones in probes.items():
         if all(probe.status != 200 for probe in late_ones):
             yield f"{node} was not ready again {bounds.alive_within:g} s after the heal"
+        elif all(probe.degraded for probe in late_ones if probe.status == 200):
+            yield f"{node} heard nothing of the others {bounds.alive_within:g} s after the heal"
 
 
-def _faults(facts: Facts) -> Iterator[tuple[str, int, int, tuple[str, ...]]]:
+def _faults(facts: Facts) -> Iterator[tuple[Fault, int]]:
+    """Each with its end."""
     running: dict[str, Fault] = {}
     for event in facts.history.of(Fault):
         if event.phase == "start":
             running[event.name] = event
         elif event.name in running:
-            begun = running.pop(event.name)
-            yield event.name, begun.at, event.at, begun.dark
+            yield running.pop(event.name), event.at
 
 
 _TRACES = ("Traceback", 'File "', "sqlalchemy", "asyncpg", "redis.exceptions", "SELECT ", "INSERT ")

@@ -61,6 +61,13 @@ class Device:
         self._come_back: float | None = None
         history.note(SignedIn(history.now, name, user, session, habit.prompt))
 
+    def twin(self, habit: Habit) -> Device:
+        """Another socket of the same session, with habits of its own."""
+        return Device(
+            f"{self.name}b", self.user, self.token, self.session, habit, sites=self._sites, history=self._history,
+            plan=self._plan,
+        )  # fmt: skip
+
     async def live(self) -> None:
         while not self.over:
             try:
@@ -238,6 +245,9 @@ class Device:
             now, epoch = self._history.now, self.epoch or ""
             self._history.note(Acked(now, self.name, self.session, self.user, epoch, self.position, confirmed=False))
             await self._say(ws, type="ack", seq=self.position, ref=str(self.position))
+            if self._plan.nervous:
+                for seq in (self.position, self._rng.randint(1, self.position)):
+                    await self._say(ws, type="ack", seq=seq, ref=str(seq))
 
     async def _say(self, ws: ClientConnection, **frame: Any) -> None:
         """Bounded: on a link that takes nothing, ``send`` waits for ever once the buffers are full."""

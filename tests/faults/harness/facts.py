@@ -89,6 +89,8 @@ class Facts:
         self.intents: dict[str, Intent] = {}
         self.devices: dict[str, Device] = {one.device: Device(one) for one in history.of(SignedIn)}
         self.visits: dict[str, Visit] = {}
+        self.acked: dict[str, list[Acked]] = defaultdict(list)
+        """session → what it acknowledged; several sockets may be of one session."""
         self.listed: dict[str, list[Listed]] = defaultdict(list)
         self.withdrawn: set[str] = {one.id for one in history.of(Withdrew)}
         self.revoked: dict[str, list[Revoked]] = defaultdict(list)
@@ -129,6 +131,7 @@ class Facts:
                 self.visits[event.connection].closed = event
             elif isinstance(event, Acked):
                 self.devices[event.device].acked.append(event)
+                self.acked[event.session].append(event)
             elif isinstance(event, Refused):
                 self.devices[event.device].refused.append(event)
 

@@ -196,11 +196,13 @@ class Revoked(Event):
 
 @dataclass(frozen=True, slots=True)
 class Fault(Event):
-    """``dark``: nodes that can neither store nor serve while it lasts, so that a 2xx or a green /readyz is a lie."""
+    """``dark``: nodes that can neither store nor serve while it lasts, so that a 2xx or a green /readyz is a lie.
+    ``deaf``: nodes that hear no hints of others meanwhile; /readyz has to say *degraded*."""
 
     name: str
     phase: Literal["start", "stop"]
     dark: tuple[str, ...] = ()
+    deaf: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,7 @@ class Probed(Event):
     node: str
     status: int
     asked: int
+    degraded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Plan:
     """``rate``: notifications a second, all producers together. ``warm``: answered 2xx before the fault, ``after``:
     more of them once it is healed. ``victims``: devices that will be revoked; the first before the fault, the others by
     the row or, failing that, afterwards. ``leaves``: notifications after which a device goes elsewhere, on average.
+    ``twins``: sessions that listen on two sockets at once, each with a habit of its own. ``nervous``: an ack is sent
+    twice, and an older one after it.
     Seconds: ``patience`` of a request or an upgrade; ``silence`` after which a device asks whether anybody is there.
     """
 
@@ -57,6 +59,8 @@ class Plan:
     warm: int = 150
     after: int = 150
     leaves: int = 150
+    twins: int = 0
+    nervous: bool = False
     patience: float = 5.0
     silence: float = 2.0
     short_lived: float = 0.04

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,10 @@ from plan import Plan, Site
 from workload import Workload
 
 
+LATELY = 100
+"""Pushes that count as lately."""
+
+
 @dataclass
 class Scene:
     """What a fault is given: the load that runs, and where to write down what it does."""
@@ -29,16 +34,17 @@ class Scene:
     """Devices that the plan wants revoked and nobody has yet: ``load.revoke(scene.unrevoked.pop())``."""
 
     @contextlib.contextmanager
-    def fault(self, name: str, *, dark: Sequence[Site] = ()) -> Iterator[None]:
-        """It lasts as long as the block, and is counted. ``dark``: nodes that can neither store nor serve meanwhile."""
-        names = tuple(site.name for site in dark)
+    def fault(self, name: str, *, dark: Sequence[Site] = (), deaf: Sequence[Site] = ()) -> Iterator[None]:
+        """It lasts as long as the block, and is counted. ``dark``: nodes that can neither store nor serve meanwhile;
+        ``deaf``: nodes that hear nothing of the others."""
+        silent, unhearing = (tuple(site.name for site in sites) for sites in (dark, deaf))
         self.row.faults += 1
         name = f"{name} {self.row.faults}"
-        self.history.note(Fault(self.history.now, name, "start", names))
+        self.history.note(Fault(self.history.now, name, "start", silent, unhearing))
         try:
             yield
         finally:
-            self.history.note(Fault(self.history.now, name, "stop", names))
+            self.history.note(Fault(self.history.now, name, "stop", silent, unhearing))
 
 
 Injection = Callable[[Scene], Awaitable[None]]
@@ -89,6 +95,7 @@ async def _run(scene: Scene, during: Injection, plan: Plan, bounds: Bounds) -> N
         working.result()
         row.also["back_s"] = round(await _back(load, bounds.alive_within), 2)
         await load.more(plan.after)
+        await _as_quick_as_before(scene, bounds)
         while scene.unrevoked:
             await load.revoke(scene.unrevoked.pop())
         await load.settle()
@@ -106,6 +113,23 @@ async def _back(load: Workload, within: float) -> float:
     due, left = dict(load.heads), within - (time.monotonic() - healed)
     await load.until(lambda: not load.behind(due, prompt=True), within=left, what=what)
     return time.monotonic() - healed
+
+
+async def _as_quick_as_before(scene: Scene, bounds: Bounds) -> None:
+    """I10: the 99th percentile of what was pushed lately is back to one and a half times that before any fault."""
+    history = scene.history
+    first = min((one.at for one in history.of(Fault)), default=0)
+    usual = percentile(delays(Facts(history), until=first))
+    while True:
+        facts = Facts(history)
+        since = sorted(one.intent.invoked for one in facts.accepted)[-LATELY:][0]
+        lately = percentile(delays(facts, since=max(since, facts.healed), until=facts.end))
+        if lately <= usual * 1.5 + bounds.quick_slack:
+            break
+        took = (facts.end - facts.healed) / SECOND
+        assert took < bounds.quick_within, f"I10: p99 is {lately:.2f} s {took:.0f} s after the heal, was {usual:.2f} s"
+        await scene.load.more(LATELY // 2)
+    scene.row.also |= {"p99_ms": round(usual * 1000), "p99_after_ms": round(lately * 1000)}
 
 
 def _judge(scene: Scene, bounds: Bounds) -> None:
@@ -135,6 +159,24 @@ def _judge(scene: Scene, bounds: Bounds) -> None:
     refused = {one.session for one in history.of(Refused) if one.code == 1008 and one.reason == "token_revoked"}
     assert refused >= facts.revoked.keys(), "a revoked credential was never seen refused"
     row.judge()
+
+
+def delays(facts: Facts, *, since: int = 0, until: int) -> list[float]:
+    """Seconds from the push to each prompt device, of what was asked for then. What has not arrived counts so far."""
+    prompt: dict[str, list[dict[str, int]]] = defaultdict(list)
+    for device in facts.devices.values():
+        if device.signed_in.prompt and facts.revoked_at(device.signed_in.session) is None:
+            prompt[device.signed_in.user].append(device.heard)
+    return [
+        (heard.get(one.given.id, facts.end) - one.intent.invoked) / SECOND
+        for one in facts.accepted
+        if since <= one.intent.invoked < until and not facts.gone(one, inbox_max=Bounds().inbox_max)
+        for heard in prompt[one.given.user]
+    ]
+
+
+def percentile(times: list[float], share: float = 0.99) -> float:
+    return sorted(times)[int(len(times) * share)] if times else 0.0
 
 
 def latencies(facts: Facts) -> dict[str, object]:

@@ -13,7 +13,7 @@ from typing import Any
 from devices import Device, Silent
 from history import Given, History, Item, Listed, Probed, Revoked, digest
 from plainhttp import Caller, Unanswered
-from plan import HABITS, Plan, Site
+from plan import HABITS, Habit, Plan, Site
 from producers import Producer
 from websockets.exceptions import ConnectionClosed
 from wire import ADMIN_PASSWORD, called_off, claims_of
@@ -60,6 +60,8 @@ class Workload:
                     history=self.history, plan=plan,
                 )  # fmt: skip
                 self.devices.append(device)
+                if at == 0 and number < plan.twins:
+                    self.devices.append(device.twin(Habit.SLOW if number % 2 else Habit.ACKS))
                 if at < 2 and number * 2 + at in victims:
                     self.victims.append(device)
         self.producers = [
@@ -244,10 +246,12 @@ class Workload:
             while True:
                 asked = self.history.now
                 try:
-                    status = (await caller.ask("GET", "/readyz")).status
+                    reply = await caller.ask("GET", "/readyz")
                 except Unanswered:
-                    status = 0
-                self.history.note(Probed(self.history.now, site.name, status, asked))
+                    self.history.note(Probed(self.history.now, site.name, 0, asked))
+                else:
+                    degraded = reply.status == 200 and reply.json()["status"] == "degraded"
+                    self.history.note(Probed(self.history.now, site.name, reply.status, asked, degraded))
                 await asyncio.sleep(PROBE_EVERY)
         finally:
             caller.close()
