@@ -137,6 +137,7 @@ async def test_thrown_out_again_and_again_no_loss_goes_unnoticed(pair: Pair, whi
     async def throw_out() -> None:
         while True:
             await eventually_async(partial(_killed, pair.server, which))
+            await a_moment(0.2)  # or nothing would come through in between
 
     async def publish() -> None:
         for seq in range(1, 1501):

@@ -126,6 +126,24 @@ def serving(kind: str, *, options: Sequence[str] = ()) -> Iterator[Redis]:
             server.stop()
 
 
+def _begin(server: Redis, *, clustered: bool = False) -> None:
+    """Somebody else may take a free port before the server does."""
+    given = tuple(server.options)
+    for left in reversed(range(5)):
+        if clustered:
+            server.options = (
+                *given, "--cluster-enabled", "yes", "--cluster-require-full-coverage", "no",
+                "--cluster-node-timeout", "2000", "--cluster-port", str(free_port()),
+            )  # fmt: skip
+        try:
+            server.start()
+            return
+        except RuntimeError:
+            if not left:
+                raise
+            server.port = free_port()
+
+
 class Cluster:
     """Three primaries, each with a third of the slots."""
 
@@ -134,20 +152,11 @@ class Cluster:
         for n in range(size):
             directory = root / str(n)
             directory.mkdir()
-            self.servers.append(
-                Redis(
-                    directory,
-                    kind="valkey",
-                    options=(
-                        *("--cluster-enabled", "yes", "--cluster-port", str(free_port()), "--cluster-node-timeout"),
-                        *("2000", "--cluster-require-full-coverage", "no"),
-                    ),
-                )
-            )
+            self.servers.append(Redis(directory, kind="valkey"))
 
     async def start(self) -> Cluster:
         for server in self.servers:
-            server.start()
+            _begin(server, clustered=True)
         size, slots = len(self.servers), 16384
         bounds = [n * slots // size for n in range(size + 1)]
         for n, server in enumerate(self.servers):
@@ -155,7 +164,7 @@ class Cluster:
             server.command("CLUSTER", "SET-CONFIG-EPOCH", str(n + 1))
         first = self.servers[0]
         for server in self.servers[1:]:
-            server.command("CLUSTER", "MEET", "127.0.0.1", str(first.port), first.options[3])
+            server.command("CLUSTER", "MEET", "127.0.0.1", str(first.port), str(first.options[-1]))
         await eventually_async(lambda: all(self.whole(server) for server in self.servers), what="the cluster is whole")
         return self
 
