@@ -306,7 +306,14 @@ class RevocationsChanged:
     """A bell: read the new revocations now instead of at the next poll."""
 
 
-Signal = Arrived | Passing | MarkedRead | Withdrawn | RevocationsChanged
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Something about these users (None: about everybody) may have been missed: look into the log."""
+
+    user_ids: tuple[str, ...] | None
+
+
+Signal = Arrived | Passing | MarkedRead | Withdrawn | RevocationsChanged | Again
 
 
 # -- revocation --------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, Limited
 from gateway.limits import Buckets
 from gateway.metrics import Metrics
 from gateway.model import (
+    Again,
     Append,
     Appended,
     Arrived,
@@ -22,6 +23,7 @@ from gateway.model import (
     Entry,
     MarkedRead,
     Passing,
+    Signal,
     Withdrawn,
     millis,
     new_id,
@@ -102,19 +104,26 @@ class Publisher:
     def _ring(self, requests: Sequence[Append], done: asyncio.Future[Sequence[Appended | BaseException]]) -> None:
         if done.cancelled() or done.exception() is not None:
             return
-        signals = []
+        signals: list[Signal] = []
+        replayed: dict[str, None] = {}
         for request, appended in zip(requests, done.result(), strict=True):
             if isinstance(appended, BaseException):
                 continue
             if appended.overfull:
                 self._overfull(appended.overfull)
-            if not appended.replayed:
-                signals += [
-                    Arrived(draft.user_id, _entry(draft, stored.seq))
-                    for draft, stored in zip(request.drafts, appended.outcomes, strict=True)
-                    if stored.seq is not None
-                ]
+            if appended.replayed:
+                replayed |= dict.fromkeys([stored.user_id for stored in appended.outcomes if stored.seq is not None])
+                continue
+            signals += [
+                Arrived(draft.user_id, _entry(draft, stored.seq))
+                for draft, stored in zip(request.drafts, appended.outcomes, strict=True)
+                if stored.seq is not None
+            ]
         self._metrics.stored.inc(len(signals))
+        if replayed:
+            # If the answer of the database to the first try was lost, nobody has announced what it stored. By now it
+            # may be read or taken back: only the log knows.
+            signals.append(Again(tuple(replayed)))
         self._bus.publish(signals)
 
     def pass_by(self, sender: str, recipients: tuple[str, ...] | None, content: str) -> str:

@@ -18,7 +18,17 @@ from gateway import frames
 from gateway.errors import StoreUnavailable
 from gateway.hub import Attached, Hub
 from gateway.metrics import Metrics
-from gateway.model import Arrived, ConnectionInfo, MarkedRead, Passing, RevocationsChanged, Signal, State, Withdrawn
+from gateway.model import (
+    Again,
+    Arrived,
+    ConnectionInfo,
+    MarkedRead,
+    Passing,
+    RevocationsChanged,
+    Signal,
+    State,
+    Withdrawn,
+)
 
 log = logging.getLogger("gateway.relay")
 
@@ -128,6 +138,8 @@ class Relay:
                     yield
             case RevocationsChanged():
                 self._revocations_rung()
+            case Again(user_ids):
+                self.resync(user_ids)
 
     def _among(self, user_ids: tuple[str, ...] | None) -> Iterable[Attached]:
         if user_ids is None:

@@ -66,16 +66,21 @@ class Revoker:
         return revocation, sum(closed)
 
     def apply(self, bans: Iterable[Ban]) -> int:
-        """Take committed bans in: the sockets they end are closed when this returns. How many."""
+        """Take in what this node has committed, and ring: the sockets it ends here are closed when this returns. How
+        many."""
+        written = tuple(bans)
+        closed = self._take(written)
+        if written:
+            self._bus.publish([RevocationsChanged()])
+        return closed
+
+    def _take(self, bans: Iterable[Ban]) -> int:
         new = self._memory.add(bans)
-        if not new:
-            return 0
         closed = 0
         for ban in new:
             for connection in self._hub.matching(ban):
                 connection.close(BY_REASON.get(ban.why, TOKEN_REVOKED))
                 closed += 1
-        self._bus.publish([RevocationsChanged()])
         return closed
 
     def rung(self) -> None:
@@ -96,7 +101,7 @@ class Revoker:
         """Read what is new. Raises StoreUnavailable; then nothing changed and freshness runs out by itself."""
         began = self._monotonic()
         bans = await self._store.since(self._highest, now=millis(self._clock()))
-        self.apply(bans)
+        self._take(bans)  # whoever wrote them has rung
         self._highest = max([self._highest, *(ban.number for ban in bans)])
         self._memory.refreshed(at=began)
         self._fresh_waiters.set()

@@ -93,7 +93,7 @@ class Settings(BaseModel):
     )
     heartbeat: int = Field(25, ge=2, le=300)
     presence_linger: float = Field(
-        5, ge=0, le=300, description="Seconds a user counts as online after the last connection: a reconnect is no leave."
+        5, ge=0, le=300, description="Seconds a user counts as online after the last connection."
     )
     drain_grace: float = Field(10, ge=0, le=600, description="Seconds a shutdown may take to move its clients away.")
     forwarded_allow_ips: str = Field("", description="Proxies whose X-Forwarded-For is believed, comma separated.")

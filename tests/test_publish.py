@@ -11,7 +11,7 @@ from fakes import MemoryLog, Seconds, make_ties
 
 from gateway.errors import Invalid, Limited, StoreUnavailable
 from gateway.metrics import Metrics
-from gateway.model import Append, Appended, Arrived, Entry, MarkedRead, Passing, Signal, Stored, Withdrawn
+from gateway.model import Again, Append, Appended, Arrived, Entry, MarkedRead, Passing, Signal, Stored, Withdrawn
 from gateway.presence.memory import MemoryPresence
 from gateway.publish import Publisher, Push
 
@@ -86,15 +86,21 @@ class Scripted:
         return answer()
 
 
-async def test_an_item_that_failed_is_its_own_result_and_a_replay_is_not_rung_again() -> None:
-    stored = Stored("ada", "id", 1, 0, 0, None)
+async def test_an_item_that_failed_is_its_own_result() -> None:
+    stored = Stored("ada", "id", 1, 0, 10**15, None)
     mismatch = Invalid(code="idempotency_mismatch")
-    publisher, ear, _, full = make(
-        Scripted(Appended((stored,), overfull=("ada",)), mismatch, Appended((stored,), replayed=True))
-    )
-    results = await publisher.push_all("c~x", [push("ada"), push("ada"), push("ada")])
+    publisher, ear, _, full = make(Scripted(Appended((stored,), overfull=("ada",)), mismatch))
+    results = await publisher.push_all("c~x", [push("ada"), push("ada")])
     assert results[1] is mismatch
     assert (len(ear.heard), full) == (1, ["ada"])
+
+
+async def test_after_a_replay_everybody_looks_into_the_log() -> None:
+    """The first answer of the database may have been lost on its way, and with it the announcement."""
+    stored = Stored("ada", "first", 7, 5, 10**15, None)
+    publisher, ear, _, _ = make(Scripted(Appended((stored,), replayed=True)))
+    await publisher.push_all("c~x", [push("ada")])
+    assert ear.heard == [Again(("ada",))]
 
 
 async def test_a_bug_of_the_store_is_not_passed_off_as_an_answer() -> None:

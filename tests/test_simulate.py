@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,8 +101,18 @@ def test_a_part_of_a_symmetric_scene_is_the_scene() -> None:
 
 
 def test_half_of_them_are_back_when_the_middle_one_is() -> None:
-    outcome = Outcome([1.0, 2.0, 3.0, 4.0], attempts=4, peak=1, refused=0, given_up=0)
+    outcome = Outcome(4, [1.0, 2.0, 3.0, 4.0], attempts=4, peak=1, refused=0, given_up=0)
     assert [outcome.after(percent) for percent in (0, 25, 50, 51, 99, 100)] == [1, 1, 2, 3, 4, 4]
+    assert Outcome(5, outcome.back, attempts=4, peak=1, refused=0, given_up=0).after(100) == math.inf
+
+
+def test_without_jitter_work_for_those_who_gave_up_can_fill_a_node_for_ever() -> None:
+    # 30 s of work against 10 s of patience: whoever comes at once comes again before the node is through.
+    scene = Scene(clients=3000, nodes=1, rate=100)
+    assert simulate(scene, every_second).after(100) == math.inf
+    assert simulate(scene, full_jitter).after(100) < 300
+    # What keeps the line shorter than the patience heals it.
+    assert simulate(replace(scene, queue=800), every_second).after(100) < 35
 
 
 @pytest.mark.parametrize("wrong", [{"clients": 0}, {"nodes": 0}, {"rate": 0}, {"patience": 0}])

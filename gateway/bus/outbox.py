@@ -9,8 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from gateway.bus.wire import Again
-from gateway.model import RevocationsChanged
+from gateway.model import Again, RevocationsChanged
 
 MOST_MESSAGES = 50_000
 MOST_BYTES = 16 << 20

@@ -18,9 +18,19 @@ from gateway.bus.link import UNHEARD, Link
 from gateway.bus.links import Links
 from gateway.bus.outbox import Missed, Remedy
 from gateway.bus.roster import MOST_ASKED, Peers, Questions, answers
-from gateway.bus.wire import Again, Answer, Ask, Beat, Bye, Codec, Message, Refused, What
+from gateway.bus.wire import Answer, Ask, Beat, Bye, Codec, Message, Refused, What
 from gateway.metrics import Metrics
-from gateway.model import Arrived, ConnectionInfo, MarkedRead, Passing, RevocationsChanged, Roster, Signal, Withdrawn
+from gateway.model import (
+    Again,
+    Arrived,
+    ConnectionInfo,
+    MarkedRead,
+    Passing,
+    RevocationsChanged,
+    Roster,
+    Signal,
+    Withdrawn,
+)
 from gateway.ports import Clock, Receiver
 
 log = logging.getLogger("gateway.bus")
@@ -115,6 +125,8 @@ class RedisBus:
             case Passing(tuple(user_ids), _, _, _):
                 for user_id in user_ids:
                     self._post(codec.user(user_id), signal, None)
+            case Again():
+                self._post(codec.everybody, signal, signal)
             case Arrived() | MarkedRead() | Withdrawn():
                 self._post(codec.user(signal.user_id), signal, Again((signal.user_id,)))
 

@@ -17,7 +17,17 @@ from typing import Any, Final
 import orjson
 
 from gateway.bus.replays import Replays
-from gateway.model import Arrived, ConnectionInfo, Entry, MarkedRead, Passing, RevocationsChanged, Signal, Withdrawn
+from gateway.model import (
+    Again,
+    Arrived,
+    ConnectionInfo,
+    Entry,
+    MarkedRead,
+    Passing,
+    RevocationsChanged,
+    Signal,
+    Withdrawn,
+)
 from gateway.ports import Clock
 
 VERSION: Final = 1
@@ -42,13 +52,6 @@ class Bye:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Signals of these users (None: of everybody) could not be sent, and may have been missed."""
-
-    user_ids: tuple[str, ...] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """Which connections do you have? ``number`` comes back in the answer."""
 
@@ -68,7 +71,7 @@ class Answer:
     connections: tuple[ConnectionInfo, ...]
 
 
-What = Signal | Beat | Bye | Again | Ask | Answer
+What = Signal | Beat | Bye | Ask | Answer
 
 
 @dataclass(frozen=True, slots=True)

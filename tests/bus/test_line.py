@@ -15,7 +15,8 @@ from buses import KINDS, listening, serving
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from servers import Redis, free_port
+from freeport import free_port
+from servers import Redis
 from wire import called_off, eventually_async
 
 from gateway.bus import line as module

@@ -16,8 +16,7 @@ from gateway.bus.outbox import (
     Outbox,
     Remedy,
 )
-from gateway.bus.wire import Again
-from gateway.model import RevocationsChanged
+from gateway.model import Again, RevocationsChanged
 
 
 @pytest.fixture

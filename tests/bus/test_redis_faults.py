@@ -13,7 +13,8 @@ from functools import partial
 
 import pytest
 from buses import KINDS, Ear, Here, a_moment, arrived, listening, serving
-from servers import Redis, free_port
+from freeport import free_port
+from servers import Redis
 from wire import called_off, eventually_async
 
 from gateway.bus.line import Server

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bus.replays import MOST_STREAMS, REMEMBERED_S, WINDOW, Replays
-from gateway.bus.wire import Again, Answer, Ask, Beat, Bye, Codec, Refused, What
-from gateway.model import Arrived, Entry, MarkedRead, Passing, RevocationsChanged, Withdrawn
+from gateway.bus.wire import Answer, Ask, Beat, Bye, Codec, Refused, What
+from gateway.model import Again, Arrived, Entry, MarkedRead, Passing, RevocationsChanged, Withdrawn
 
 SECRET = bytes(range(32))
 

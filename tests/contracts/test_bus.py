@@ -10,7 +10,8 @@ from functools import partial
 
 import pytest
 from buses import KINDS, Ear, Here, arrived, connection, listening, serving
-from servers import Redis, free_port, short_directory
+from freeport import free_port
+from servers import Redis, short_directory
 from wire import eventually_async
 
 from gateway.bus.memory import MemoryBus

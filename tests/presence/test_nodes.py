@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from fakes import Seconds
+from freeport import free_port
 from presences import PresenceNode as Node
-from servers import Redis, free_port
+from servers import Redis
 from wire import eventually_async
 
 from gateway.model import PresenceInfo

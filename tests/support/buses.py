@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from freeport import free_port
 from prometheus_client import generate_latest
 from redis.crc import key_slot
-from servers import Kind, Redis, free_port, short_directory
+from servers import Kind, Redis, short_directory
 from wire import eventually_async
 
 from gateway.bus.redis import RedisBus

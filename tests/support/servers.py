@@ -1,4 +1,4 @@
-"""Real PostgreSQL, Redis and Valkey servers on free ports of 127.0.0.1: started, killed, stopped and restarted by tests.
+"""Real PostgreSQL, Redis and Valkey servers on free ports of 127.0.0.1: tests start, kill, stop and restart them.
 
 Where a server comes from, in this order: the variable ``TEST_POSTGRES_BIN`` (a directory), ``TEST_REDIS_SERVER`` or
 ``TEST_VALKEY_SERVER`` (a file); the wheel in the development lock; the machine's own. None at all is a failure.
@@ -23,17 +23,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import asyncpg
+from freeport import free_port
 
 _PR_SET_PDEATHSIG = 1
 _NOBODY = 65534
 READY = 20.0
 """Seconds a server may take to answer. A loaded machine is slow, not broken."""
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _package(name: str) -> Path | None:
@@ -92,7 +87,7 @@ class Server:
         return RuntimeError(f"{what} did not start:\n{text}")
 
 
-# -- PostgreSQL ---------------------------------------------------------------------------------------------------------
+# -- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -124,9 +119,16 @@ def _unprivileged() -> tuple[tuple[str, ...], dict[str, int]]:
 
 
 class Postgres(Server):
-    """A cluster with the superuser ``postgres``, trusted on loopback. ``options``: settings beyond the defaults here."""
+    """A cluster with the superuser ``postgres``, trusted on loopback. ``options``: settings beyond those below."""
 
-    def __init__(self, root: Path, *, options: dict[str, str] | None = None, max_connections: int = 100) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        options: dict[str, str] | None = None,
+        max_connections: int = 100,
+        environment: dict[str, str] | None = None,
+    ) -> None:
         super().__init__(root)
         self.data = root / "data"
         self.options = {
@@ -143,7 +145,7 @@ class Postgres(Server):
         self.bin = _postgres_bin()
         if self._as:
             self._make_reachable()
-        self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(root)}
+        self._environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(root), **(environment or {})}
 
     def _make_reachable(self) -> None:
         """nobody cannot look into root's directories: a copy of the programs, and data of its own."""
@@ -233,7 +235,7 @@ class Postgres(Server):
         self.tool("dropdb", "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "--if-exists", "--force", name)
 
 
-# -- Redis and Valkey ---------------------------------------------------------------------------------------------------
+# -- Redis and Valkey -------------------------------------------------------------------------------------------------
 
 Kind = Literal["redis", "valkey"]
 

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from freeport import free_port
 from jose import jws
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -60,12 +60,6 @@ async def called_off(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         await asyncio.wait(left, timeout=0.5)
     await asyncio.gather(*tasks, return_exceptions=True)  # what they raised is nobody's any more
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(condition: Callable[[], Any], *, within: float = DEADLINE, what: str = "condition") -> Any:

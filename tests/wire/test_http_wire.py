@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from freeport import free_port
 from hostile import gives_nothing_away, is_problem
 from rawpeer import Raw, head
-from wire import Node, User, free_port, running
+from wire import Node, User, running
 
 from gateway.app import create_app
 from gateway.settings import read_settings

@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from freeport import free_port
 from servers import Postgres, Redis
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidMessage
-from wire import ROOT, Node, User, called_off, eventually, eventually_async, free_port
+from wire import ROOT, Node, User, called_off, eventually, eventually_async
 
 Begin = Callable[..., "Crew"]
 

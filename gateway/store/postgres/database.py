@@ -73,7 +73,8 @@ class PostgresDatabase:
         self._failing: set[str] = set()
 
     async def write(self, work: Work[T]) -> T:
-        return await self._shielded(self._transaction(self._writers, work, "written"))
+        # What changes nothing, a key that was used before for one, succeeds in a database that cannot be written too.
+        return await self._shielded(self._transaction(self._writers, work, "written", proves=False))
 
     async def read(self, work: Work[T]) -> T:
         return await self._shielded(self._transaction(self._readers, work, "read"))
@@ -82,7 +83,7 @@ class PostgresDatabase:
         return await self._shielded(self._transaction(self._first, work, "read"))
 
     async def prove(self, work: Work[T]) -> T:
-        return await self.write(work)
+        return await self._shielded(self._transaction(self._writers, work, "written"))
 
     @property
     def refuses_writes(self) -> bool:
@@ -98,10 +99,15 @@ class PostgresDatabase:
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         task = asyncio.create_task(work, name="store")
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        task.add_done_callback(self._done)
         return await asyncio.shield(task)
 
-    async def _transaction(self, pool: AsyncEngine, work: Work[T], to_be: str) -> T:
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at: whoever asked may have gone away, and a failure is no bug
+
+    async def _transaction(self, pool: AsyncEngine, work: Work[T], to_be: str, *, proves: bool = True) -> T:
         lost = 0
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -124,7 +130,8 @@ class PostgresDatabase:
                         continue
                     case _:
                         raise self._unavailable(to_be, cause) from cause
-            self._answers(to_be)
+            if proves:
+                self._answers(to_be)
             return result
         raise self._unavailable(to_be, StoreError("others were in the way each time"))
 

@@ -103,6 +103,8 @@ async def opened(
             log.warning("the database has another history (a failover, or a crash under relaxed durability)")
         except FAILURES as error:
             log.warning("the history of the database cannot be taken over yet: %s", failing.text(error))
+        finally:
+            await plain.dispose()
 
     def moved() -> None:
         if not adopting:
@@ -114,6 +116,7 @@ async def opened(
         try:
             await adopt()
             waits = durable(durability, server=await _checked(plain))
+            await plain.dispose()  # it would keep a connection beyond those that were allowed
         except FAILURES as error:
             raise _cannot(url, "opened", error) from error
         database = PostgresDatabase(
