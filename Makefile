@@ -34,10 +34,10 @@ check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
 coverage: $(VENV)/.dev ## run all tests, say which lines and branches none of them took
 	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-bench: $(VENV)/.dev benchmarks/bin/load ## measure against the peers, in the same run (QUICK=1: a short look)
+bench: $(VENV)/.dev benchmarks/bin/load ## measure what docs/performance.md asks (QUICK=1: a short look; GROWTH=1: with 10 million rows too)
 	@[ -d benchmarks/node_modules/ws ] || ! command -v npm >/dev/null || \
 	  npm install --silent --no-save --no-package-lock --prefix benchmarks ws@8 >/dev/null 2>&1 || echo "npm could not install ws"
-	@$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(ARGS)
+	@$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(if $(GROWTH),--growth) $(ARGS)
 
 lock: $(VENV)/.dev ## resolve the newest allowed versions into the lock files
 	@command -v $(VENV)/bin/uv >/dev/null || { echo "make lock needs uv, which could not be installed into $(VENV)" >&2; exit 1; }

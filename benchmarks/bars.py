@@ -165,14 +165,19 @@ def _shown(value: float) -> str:
 
 
 def processor(samples: Samples) -> Table:
-    """Who worked how long for a push at full load (S11): what does not fall with a second node bounds the gain."""
+    """Who worked how long for a push at full load (S11): what does not fall with a second node bounds the gain.
+
+    ``had they cores``: what two nodes could do against one, did nobody else need the cores that they run on.
+    """
     shown = Table(title="S11: microseconds of processor a push, all cores together")
-    for column in ("pushes", "nodes", *SHARERS, "together"):
+    for column in ("pushes", "nodes", *SHARERS, "together", "had they cores"):
         shown.add_column(column, justify="left" if column in {"pushes", "nodes"} else "right")
     for kind in ("single", "batch"):
+        alone = figures(samples, f"{kind} gateway", ONE)
         for count in (ONE, TWO):
             found = [figures(samples, f"{kind} {who}", count) for who in SHARERS]
             if all(found):
                 middles = [statistics.median(one) for one in found]
-                shown.add_row(kind, count, *map(_shown, middles), _shown(sum(middles)))
+                room = f"{2 * statistics.median(alone) / middles[0]:.2f}×" if count == TWO and alone else ""
+                shown.add_row(kind, count, *map(_shown, middles), _shown(sum(middles)), room)
     return shown

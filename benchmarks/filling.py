@@ -36,14 +36,6 @@ INSERT INTO inbox ({_COLUMNS})
 SELECT 'u' || (i % :users), i / :users + 1, printf('%012x', created) || lower(hex(randomblob(10))), '{SENDER}',
        :content, length(:content), NULL, created, created + :ttl FROM at
 """
-_POSTGRES = f"""
-INSERT INTO inbox ({_COLUMNS})
-SELECT 'u' || (i % {{users}}), i / {{users}} + 1,
-       lpad(to_hex(created), 12, '0') || substr(md5(i::text || random()::text), 1, 20), '{SENDER}', '{CONTENT}',
-       {len(CONTENT)}, NULL, created, created + {TTL_MS}
-FROM (SELECT i, {{begin}} + i * {SPREAD_MS} / {{rows}} AS created
-      FROM generate_series({{first}}::bigint, {{end}}::bigint - 1) AS i) AS at
-"""
 
 
 def _steps(rows: int) -> Iterator[tuple[int, int]]:
@@ -83,7 +75,18 @@ def in_postgres(backends: Backends, database: str, *, rows: int) -> None:
     backends.prepare(database, people)
     begin = _begin()
     for first, end in _steps(rows):
-        statement = _POSTGRES.format(users=users, begin=begin, rows=rows, first=first, end=end)
-        backends.postgres.sql(statement, database=database)
+        backends.postgres.sql(_from_to(first, end, rows=rows, begin=begin), database=database)
     backends.postgres.sql("VACUUM ANALYZE", database=database)
     backends.postgres.sql("CHECKPOINT")
+
+
+def _from_to(first: int, end: int, *, rows: int, begin: int) -> str:
+    users = rows // EACH
+    return f"""
+INSERT INTO inbox ({_COLUMNS})
+SELECT 'u' || (i % {users}), i / {users} + 1,
+       lpad(to_hex(created), 12, '0') || substr(md5(i::text || random()::text), 1, 20), '{SENDER}', '{CONTENT}',
+       {len(CONTENT)}, NULL, created, created + {TTL_MS}
+FROM (SELECT i, {begin} + i * {SPREAD_MS} / {rows} AS created
+      FROM generate_series({first}::bigint, {end - 1}::bigint) AS i) AS at
+"""

@@ -17,7 +17,6 @@ import random
 import shutil
 import statistics
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from benchmarks.filling import BYTES_A_ROW, EACH, in_postgres, in_sqlite
 from benchmarks.load import Used
 from benchmarks.record import Record
 from benchmarks.servers import LOAD_CORE, Server, in_directory, node, post, sender_token, user_token
-from benchmarks.talking import Wire, get
+from benchmarks.talking import Refused, Wire, get
 
 KINDS = ("replay", "list", "push")
 REPLAYED, LISTED = 100, 50
@@ -53,11 +52,11 @@ QUICK = Scale(rows=200_000, blocks=3, times=50)
 
 @dataclass
 class Visited:
-    """A gateway, how many users it has, and how much each has got since. The requests of one user picked at random."""
+    """A gateway and its users: visits of one of them, picked at random. ``heads``: where it is no longer EACH."""
 
     server: Server
     users: int
-    pushed: Counter[int] = field(default_factory=Counter)
+    heads: dict[int, int] = field(default_factory=dict)
     chance: random.Random = field(default_factory=lambda: random.Random(11))
 
     def epoch(self) -> str:
@@ -67,18 +66,31 @@ class Visited:
     def _anybody(self) -> int:
         return self.chance.randrange(self.users)
 
-    def replay(self, epoch: str) -> str:
+    def replay(self, epoch: str) -> float:
+        """Seconds that it took. Raises Refused, as all of these."""
         user = self._anybody()
-        return f"/ws?token={user_token(user)}&after={EACH + self.pushed[user] - REPLAYED}&epoch={epoch}"
+        path = f"/ws?token={user_token(user)}&after={self.heads.get(user, EACH) - REPLAYED}&epoch={epoch}"
+        began = time.perf_counter()
+        with Wire(self.server.port) as wire:
+            wire.upgrade(path)
+            wire.texts(1 + REPLAYED)
+            return time.perf_counter() - began
 
-    def list(self) -> bytes:
-        return get(f"/inbox?limit={LISTED}", user_token(self._anybody()))
+    def list(self, wire: Wire) -> float:
+        request = get(f"/inbox?limit={LISTED}", user_token(self._anybody()))
+        began = time.perf_counter()
+        wire.ask(request, expect=200)
+        return time.perf_counter() - began
 
-    def push(self) -> bytes:
+    def push(self, wire: Wire) -> float:
         user = self._anybody()
-        self.pushed[user] += 1
         body = {"user_id": f"u{user}", "title": "Order shipped", "body": "Arrives Friday", "data": {"order": 1234}}
-        return post("/notifications", body, sender_token())
+        request = post("/notifications", body, sender_token())
+        began = time.perf_counter()
+        answer = wire.ask(request, expect=201)
+        took = time.perf_counter() - began
+        self.heads[user] = json.loads(answer)["seq"]
+        return took
 
 
 def room(directory: Path, *, rows: int) -> str | None:
@@ -139,32 +151,24 @@ def _compare(
                 for name, visited, epoch in both:
                     used = Used(ours=(visited.server.pid, *database))
                     with used:
-                        took = _took(visited, kind, epoch, scale.times)
+                        took = _took(record, visited, kind, epoch, scale.times)
                     if block:  # the first warms up
                         record.note(f"{engine} {kind}", name, statistics.median(took) * 1000)
-                        record.note(f"{engine} {kind} cpu", name, used["ours"] / scale.times * 1000)
+                        record.note(f"{engine} {kind} cpu", name, used["ours"] / len(took) * 1000)
     finally:
         os.sched_setaffinity(0, everywhere)
 
 
-def _took(visited: Visited, kind: str, epoch: str, times: int) -> list[float]:
-    """Seconds, one after the other."""
-    took = []
-    port = visited.server.port
-    if kind == "replay":
+def _took(record: Record, visited: Visited, kind: str, epoch: str, times: int) -> list[float]:
+    """Seconds of each, one after the other. What is refused does not count."""
+    took: list[float] = []
+    with Wire(visited.server.port) as wire:
         for _ in range(times):
-            path = visited.replay(epoch)
-            began = time.perf_counter()
-            with Wire(port) as wire:
-                wire.upgrade(path)
-                wire.texts(1 + REPLAYED)
-                took.append(time.perf_counter() - began)
-        return took
-    request_of, expect = (visited.list, 200) if kind == "list" else (visited.push, 201)
-    with Wire(port) as wire:
-        for _ in range(times):
-            request = request_of()
-            began = time.perf_counter()
-            wire.ask(request, expect=expect)
-            took.append(time.perf_counter() - began)
+            try:
+                if kind == "replay":
+                    took.append(visited.replay(epoch))
+                else:
+                    took.append(visited.list(wire) if kind == "list" else visited.push(wire))
+            except Refused as refused:
+                record.remark(f"growth: {refused}")
     return took

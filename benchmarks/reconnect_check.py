@@ -172,7 +172,7 @@ async def come_back(server: Server, requests: Sequence[bytes], way: Way, *, down
     back = sorted(at - fleet.cut for at in fleet.served.values())
     seconds = Counter(int(at - fleet.cut) for at in fleet.attempts)
     return Real(
-        Outcome(back, len(fleet.attempts), max(seconds.values()), fleet.refused, fleet.given_up),
+        Outcome(len(requests), back, len(fleet.attempts), max(seconds.values()), fleet.refused, fleet.given_up),
         notice=fleet.last_told - fleet.cut,
         opens=opened - fleet.cut,
         ready=ready - fleet.cut,

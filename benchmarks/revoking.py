@@ -45,7 +45,7 @@ def on_two_nodes(record: Record, backends: Backends, *, times: int) -> None:
 
 
 def _revoke(user: int, asked: Server, nodes: Mapping[str, Server]) -> dict[str, float]:
-    """Open SOCKETS at each of ``nodes``, revoke the user at ``asked``: seconds, to the answer and to the last close of each."""
+    """Open SOCKETS at each of ``nodes``, revoke the user at ``asked``: seconds, as ``until_closed``."""
     with ExitStack() as stack:
         groups: dict[str, list[Wire]] = {}
         for name, server in nodes.items():

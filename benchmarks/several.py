@@ -23,8 +23,8 @@ from benchmarks.record import Record
 from benchmarks.servers import Server, enlist, write_paths, write_requests
 
 HALVES = (0, 1)
-SINGLES, BATCHES = 64, 4
-"""Connections that post, both generators together."""
+SINGLES, BATCHES = 128, 8
+"""Connections that post, both generators together: 64 and 4 a node when there are two, as S4 and S5 have."""
 
 
 @dataclass(frozen=True, slots=True)

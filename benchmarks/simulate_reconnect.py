@@ -71,12 +71,15 @@ class Scene:
     """Until then attempts wait: the node listens and does not serve yet."""
     notice: float = 0.0
     """Clients learn of it at any time within this: a killed process tells at once, a dead machine tells nobody."""
-    queue: int = 4096
-    """Attempts that may wait at one node."""
+    queue: int = 50_000
+    """Attempts that may wait at one node. It takes in whoever comes, up to its open files: what bounds this stands in
+    front of it."""
     front: float = 0.0
     """TLS handshakes that all that stands in front can do; 0: no limit."""
     front_queue: int = 65_536
     patience: float = 10.0
+    horizon: float = 600.0
+    """Then it is given up: some ways never end."""
 
     def __post_init__(self) -> None:
         if min(self.clients, self.nodes) < 1 or self.rate <= 0 or self.patience <= 0:
@@ -94,8 +97,12 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``back``: when each client was served, ascending. ``peak``: the most attempts within one whole second."""
+    """``back``: when each client was served, ascending. ``peak``: the most attempts within one whole second.
 
+    ``clients``: how many there were; fewer in ``back`` are those that made it before the horizon.
+    """
+
+    clients: int
     back: Sequence[float]
     attempts: int
     peak: int
@@ -103,8 +110,9 @@ class Outcome:
     given_up: int
 
     def after(self, percent: float) -> float:
-        """When so many percent of the clients were back."""
-        return self.back[max(1, math.ceil(len(self.back) * percent / 100)) - 1]
+        """When so many percent of the clients were back; infinity if they were not."""
+        needed = max(1, math.ceil(self.clients * percent / 100))
+        return self.back[needed - 1] if needed <= len(self.back) else math.inf
 
 
 class _Line:
@@ -124,7 +132,7 @@ class _Line:
 
 
 def simulate(scene: Scene, way: Way, *, seed: int = 1) -> Outcome:
-    """Run it until everybody is back. The same seed, the same outcome."""
+    """Run it until everybody is back, or to the horizon. The same seed, the same outcome."""
     chance = random.Random(seed).random
     nodes = [_Line(scene.rate, scene.queue, max(scene.opens, scene.ready)) for _ in range(scene.nodes)]
     front = _Line(scene.front, scene.front_queue, 0.0) if scene.front else None
@@ -135,6 +143,8 @@ def simulate(scene: Scene, way: Way, *, seed: int = 1) -> Outcome:
     attempts = refused = given_up = 0
     while waiting:
         now, client, failures = heapq.heappop(waiting)
+        if now > scene.horizon:
+            break
         seconds[int(now)] += 1
         served: float | None = None
         passed = now if front is None else front.serve(now)
@@ -154,7 +164,7 @@ def simulate(scene: Scene, way: Way, *, seed: int = 1) -> Outcome:
             continue
         heapq.heappush(waiting, (failed + way(failures + 1, chance), client, failures + 1))
     back.sort()
-    return Outcome(back, attempts, max(seconds.values()), refused, given_up)
+    return Outcome(scene.clients, back, attempts, max(seconds.values()), refused, given_up)
 
 
 # -- what is printed -------------------------------------------------------------------------------------------------
@@ -166,10 +176,9 @@ HEAD = (
 
 def row(what: str, outcome: Outcome, *, parts: int = 1) -> str:
     """A line of the table. ``outcome`` is that of one of so many equal parts."""
-    return (
-        f"| {what} | {outcome.after(50):.1f} s | {outcome.after(99):.1f} s | {outcome.back[-1]:.1f} s "
-        f"| {outcome.peak * parts:,} | {outcome.refused * parts:,} | {outcome.given_up * parts:,} |"
-    )
+    back = (f"{at:.1f} s" if at < math.inf else "never" for at in map(outcome.after, (50, 99, 100)))
+    counts = (f"{count * parts:,}" for count in (outcome.peak, outcome.refused, outcome.given_up))
+    return " | ".join(("| " + what, *back, *counts)) + " |"
 
 
 def million(rate: float) -> Sequence[tuple[str, Scene, Mapping[str, Way]]]:
@@ -183,6 +192,7 @@ def million(rate: float) -> Sequence[tuple[str, Scene, Mapping[str, Way]]]:
         ("5 nodes are killed at once", Scene(clients=250_000, nodes=15, rate=rate), WAYS),
         ("all are cut for 5 s", everybody, WAYS),
         ("all are cut for 60 s", replace(everybody, opens=60.0), WAYS),
+        ("all for 5 s, 10 000 may wait at a node", replace(everybody, queue=10_000), WAYS),
         ("all for 5 s, TLS 20 000/s in front", replace(everybody, front=20_000.0), WAYS),
     )
 
@@ -191,7 +201,7 @@ def _arguments() -> argparse.ArgumentParser:
     # Kept short: what a figure means stands at the field of Scene.
     said = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulate_reconnect", description=said)
-    parser.add_argument("--rate", type=float, default=4000.0, help="upgrades/s of one node (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=2000.0, help="upgrades/s of one node (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     own = parser.add_argument_group("a scene of your own, instead of the table")
     own.add_argument("--clients", type=int, help="who come back")
@@ -199,7 +209,9 @@ def _arguments() -> argparse.ArgumentParser:
     own.add_argument("--opens", type=float, default=0.0, help="seconds in which every attempt is refused")
     own.add_argument("--ready", type=float, default=0.0, help="seconds in which attempts wait")
     own.add_argument("--notice", type=float, default=0.0, help="seconds within which clients learn of it")
-    own.add_argument("--queue", type=int, default=4096, help="attempts that may wait at a node (default: %(default)s)")
+    own.add_argument(
+        "--queue", type=int, default=50_000, help="attempts that may wait at a node (default: %(default)s)"
+    )
     own.add_argument("--front", type=float, default=0.0, help="TLS handshakes/s in front of all nodes; 0: no limit")
     own.add_argument("--patience", type=float, default=10.0, help="seconds a client waits for its hello")
     check = parser.add_argument_group("beside a real gateway on this machine")

@@ -16,6 +16,10 @@ PATIENCE = 20.0
 """Seconds after which whatever is waited for is given up."""
 
 
+class Refused(Exception):
+    """The gateway said no: as a rule because the machine is too busy for it to hear of revocations in time."""
+
+
 class Wire:
     """One TCP connection to a node and the bytes of it that nobody has taken yet."""
 
@@ -42,7 +46,7 @@ class Wire:
     # -- HTTP ----------------------------------------------------------------------------------------------------------
 
     def ask(self, request: bytes, *, expect: int) -> bytes:
-        """Send a request, wait for its answer: the body."""
+        """Send a request, wait for its answer: the body. Raises Refused."""
         self.sock.sendall(request)
         while (body := self.answer(expect=expect)) is None:
             self.more()
@@ -60,7 +64,7 @@ class Wire:
         body = bytes(self.left[end + 4 : end + 4 + length])
         del self.left[: end + 4 + length]
         if int(head.split(b" ", 2)[1]) != expect:
-            raise SystemExit(f"not {expect}: {head.decode()} {body.decode(errors='replace')}")
+            raise Refused(f"not {expect}: {body.decode(errors='replace')}")
         return body
 
     # -- WebSocket -----------------------------------------------------------------------------------------------------
@@ -93,13 +97,17 @@ class Wire:
         return found
 
     def texts(self, amount: int) -> list[bytes]:
-        """Wait for so many text frames. Any other frame is not expected."""
+        """Wait for so many text frames. A ping may come between: nobody here stays so long that it must be answered.
+
+        Raises Refused when the gateway closes instead.
+        """
         came: list[bytes] = []
         while True:
             for opcode, payload in self.frames():
-                if opcode != 1:
-                    raise SystemExit(f"a frame of kind {opcode} came: {payload!r}")
-                came.append(payload)
+                if opcode not in (1, 9):
+                    raise Refused(f"a frame of kind {opcode} came: {payload!r}")
+                if opcode == 1:
+                    came.append(payload)
             if len(came) >= amount:
                 return came
             self.more()

@@ -40,13 +40,16 @@ def millis(seconds: float) -> int:
 
 def rfc3339(at: int) -> str:
     """``at`` (milliseconds) as an RFC 3339 UTC date-time with milliseconds: ``2026-11-20T16:05:00.123Z``."""
-    whole, rest = divmod(at, 1000)
-    return f"{_second(whole)}.{rest:03d}Z"
+    seconds, thousandths = divmod(at, 1000)
+    day, second = divmod(seconds, 86_400)
+    minutes, second = divmod(second, 60)
+    return f"{_date(day)}T{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}.{thousandths:03d}Z"
 
 
 @lru_cache(maxsize=4096)
-def _second(whole: int) -> str:
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}"
+def _date(day: int) -> str:
+    """``day``: days since the epoch. A page of an inbox is written with two times a row, nearly all of few days."""
+    return f"{datetime.fromtimestamp(day * 86_400, UTC):%Y-%m-%d}"
 
 
 @dataclass(frozen=True, slots=True)

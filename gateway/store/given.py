@@ -49,7 +49,9 @@ def _each_postgresql(element: _Each, compiler: SQLCompiler, **options: Any) -> s
     array = compiler.process(element.clauses, **options)
     return (
         f"(SELECT member.number - 1 AS key, member.value FROM jsonb_array_elements(CAST({array} AS JSONB))"  # noqa: S608 - the place of a parameter, not its value
-        " WITH ORDINALITY AS member(value, number))"
+        " WITH ORDINALITY AS member(value, number)"
+        # Always so, and taken for rare: or a hundred rows are expected, and for those all of ``inboxes`` is read.
+        " WHERE jsonb_typeof(member.value) = 'array')"
     )
 
 

@@ -59,7 +59,8 @@ def engine(
     ``waits_for_disk``: whether a commit does; None leaves that to the server. ``on_connect`` is given each new one.
     ``limits=False``: no statement limits, for migrations.
     """
-    settings: dict[str, str] = {"application_name": application}
+    # Compiling a statement takes longer than running any of ours.
+    settings: dict[str, str] = {"application_name": application, "jit": "off"}
     if limits:
         settings |= {
             "statement_timeout": str(STATEMENT_MS),
