@@ -197,17 +197,19 @@ def shown(name: str, value: object) -> object:
 
 def without_password(url: str) -> str:
     """``url`` with the password and every query value that sounds like one masked."""
+    # By hand too: a database URL is read up to the @, so a password may hold what ends a host elsewhere (/ ? #).
+    scheme, slashes, rest = url.partition("://")
+    credentials, at, place = rest.rpartition("@")
+    name, colon, _ = credentials.partition(":")
     try:
-        parts = urlsplit(url)
-        credentials, at, host = parts.netloc.rpartition("@")
-        name, colon, _ = credentials.partition(":")
+        parts = urlsplit(f"{scheme}{slashes}{place}")
         query = [
             (key, MASK if any(word in key.lower() for word in ("pass", "secret", "token", "key")) else value)
             for key, value in parse_qsl(parts.query, keep_blank_values=True)
         ]
     except ValueError:
         return MASK
-    netloc = f"{name}{colon}{MASK if colon else ''}{at}{host}"
+    netloc = f"{name}{colon}{MASK if colon else ''}{at}{parts.netloc}"
     # By hand: urlunsplit drops the empty host of sqlite:///, and with it a slash.
     query_text = f"?{urlencode(query, safe='*/:')}" if query else ""
     return f"{parts.scheme}://{netloc}{parts.path}{query_text}" if parts.scheme else urlunsplit(parts)

@@ -113,9 +113,3 @@ class Hub:
     def connections(self, user_id: str | None) -> list[ConnectionInfo]:
         among: Iterable[Attached] = self.of(user_id) if user_id is not None else self
         return [one.info(self._node) for one in among]
-
-    def online_count(self, user_ids: Iterable[str] | None) -> int:
-        """How many of these users (None: of all) are connected here."""
-        if user_ids is None:
-            return len(self._users)
-        return sum(user_id in self._users for user_id in user_ids)

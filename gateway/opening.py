@@ -177,6 +177,7 @@ async def open_gateway(
             )  # fmt: skip
             await stack.enter_async_context(bus.listen(relay))
             await stack.enter_async_context(presence.keep())
+            store.epoch.on_change(revoker.begin_again)
             store.epoch.on_change(drain.send_away)
             loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
                 ("revocations", revoker.keep_polling),

@@ -137,6 +137,15 @@ class Publisher:
     async def online(self, user_ids: Sequence[str]) -> Mapping[str, bool | None]:
         return await self._presence.online(user_ids)
 
+    async def online_count(self, user_ids: Sequence[str] | None) -> int | None:
+        """How many of these users are online, on all nodes; None if that cannot be known now. ``user_ids`` None: how
+        many there are, where one with devices on two nodes counts on each."""
+        if user_ids is None:
+            summary = await self._presence.summary()
+            return sum(node.users for node in summary.nodes) if summary.complete else None
+        known = [*(await self._presence.online(user_ids)).values()]
+        return None if None in known else known.count(True)
+
     async def mark_read(self, user_id: str, *, ids: Sequence[str] = (), up_to: int | None = None) -> MarkedRead:
         """Raises Invalid if ``up_to`` lies beyond the head."""
         return await self._change(

@@ -22,19 +22,20 @@ class Revocations:
         self._tokens: dict[str, Ban] = {}
         self._clients: dict[str, Ban] = {}
         self._all: Ban | None = None
-        self._numbers: dict[int, Ban] = {}
+        # By all they say: after a failover a number may be given again, to another rule.
+        self._bans: dict[Ban, None] = {}
         self._read_at = float("-inf")
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._bans)
 
     def add(self, bans: Iterable[Ban]) -> list[Ban]:
         """Take these in; the ones that were new, in order. Adding twice is harmless."""
         new = []
         for ban in bans:
-            if ban.number in self._numbers:
+            if ban in self._bans:
                 continue
-            self._numbers[ban.number] = ban
+            self._bans[ban] = None
             new.append(ban)
             if ban.kind == "session":
                 self._sessions[ban.subject] = ban
@@ -64,9 +65,9 @@ class Revocations:
 
     def forget(self, *, now: int) -> None:
         """Drop rules whose tokens have all expired by themselves."""
-        over = [ban for ban in self._numbers.values() if ban.until <= now]
+        over = [ban for ban in self._bans if ban.until <= now]
         for ban in over:
-            del self._numbers[ban.number]
+            del self._bans[ban]
             for table in (self._sessions, self._tokens, self._clients):
                 if table.get(ban.subject) is ban:
                     del table[ban.subject]

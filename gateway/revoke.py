@@ -38,7 +38,7 @@ class Revoker:
     ) -> None:
         self._store, self._memory, self._hub, self._bus = store, memory, hub, bus
         self._clock, self._monotonic, self._access_ttl = clock, monotonic, access_ttl
-        self._highest = 0
+        self._highest = self._histories = 0
         self._rung = asyncio.Event()
         self._fresh_waiters: asyncio.Event = asyncio.Event()
 
@@ -97,11 +97,19 @@ class Revoker:
             self._fresh_waiters.clear()
             await self._fresh_waiters.wait()
 
+    def begin_again(self) -> None:
+        """The log has another name: numbers may be given again, so all rules are read again. Who is banned stays so."""
+        self._highest = 0
+        self._histories += 1
+        self._rung.set()
+
     async def poll(self) -> None:
         """Read what is new. Raises StoreUnavailable; then nothing changed and freshness runs out by itself."""
-        began = self._monotonic()
+        began, histories = self._monotonic(), self._histories
         bans = await self._store.since(self._highest, now=millis(self._clock()))
         self._take(bans)  # whoever wrote them has rung
+        if histories != self._histories:
+            return  # read before the log got its other name: it says nothing about the numbers of now
         self._highest = max([self._highest, *(ban.number for ban in bans)])
         self._memory.refreshed(at=began)
         self._fresh_waiters.set()

@@ -71,6 +71,8 @@ def test_CFG_03_config_masks_every_secret() -> None:
         ("sqlite+aiosqlite:///./var/gateway.db", "sqlite+aiosqlite:///./var/gateway.db"),
         ("sqlite+aiosqlite:////var/lib/x.db", "sqlite+aiosqlite:////var/lib/x.db"),
         ("postgresql+asyncpg://me:s3c@ret@db:5432/x?ssl=on", "postgresql+asyncpg://me:********@db:5432/x?ssl=on"),
+        ("postgresql+asyncpg://me:s3/c?r#et@db/x", "postgresql+asyncpg://me:********@db/x"),
+        ("postgresql+asyncpg://me:s3cret@[::1]:5432/x", "postgresql+asyncpg://me:********@[::1]:5432/x"),
         ("postgresql://db/x?user=me&password=s3cret", "postgresql://db/x?user=me&password=********"),
         ("redis://:s3cret@r/0", "redis://:********@r/0"),
         ("redis://[s3cret", "********"),

@@ -84,11 +84,10 @@ def test_iterating_survives_what_it_sets_off() -> None:
     assert len(node) == 0
 
 
-def test_online_counts_users_not_connections() -> None:
+def test_connections_are_told_of_one_user_or_of_all() -> None:
     node = hub()
     for user in ("ada", "ada", "bob"):
         node.attach(one(user))
-    assert (node.online_count(None), node.online_count(["ada", "cid"])) == (2, 1)
     assert [info.user_id for info in node.connections(None)] == ["ada", "ada", "bob"]
     assert len(node.connections("ada")) == 2
 

@@ -11,7 +11,20 @@ from fakes import MemoryLog, Seconds, make_ties
 
 from gateway.errors import Invalid, Limited, StoreUnavailable
 from gateway.metrics import Metrics
-from gateway.model import Again, Append, Appended, Arrived, Entry, MarkedRead, Passing, Signal, Stored, Withdrawn
+from gateway.model import (
+    Again,
+    Append,
+    Appended,
+    Arrived,
+    Entry,
+    MarkedRead,
+    NodePresence,
+    Passing,
+    PresenceSummary,
+    Signal,
+    Stored,
+    Withdrawn,
+)
 from gateway.presence.memory import MemoryPresence
 from gateway.publish import Publisher, Push
 
@@ -197,3 +210,33 @@ async def test_long_lists_are_delivered_in_slices_and_in_order() -> None:
         for _ in range(10):
             await asyncio.sleep(0)  # noqa: TID251 - lets the loop turn
     assert told == [*(f"{user}:-" for user in users), "u0:1"]
+
+
+class Known:
+    """What all nodes together know."""
+
+    def __init__(self, online: dict[str, bool | None], summary: PresenceSummary) -> None:
+        self._online, self._summary = online, summary
+
+    async def online(self, user_ids: Sequence[str]) -> dict[str, bool | None]:
+        return {user_id: self._online.get(user_id) for user_id in user_ids}
+
+    async def summary(self) -> PresenceSummary:
+        return self._summary
+
+
+async def test_who_is_online_is_counted_on_all_nodes_or_not_at_all() -> None:
+    def publisher(**summary: Any) -> Publisher:
+        nodes = (NodePresence("n1", 2, 3, 0), NodePresence("n2", 5, 5, 0))
+        known: Any = Known({"ada": True, "bob": True, "cid": False}, PresenceSummary(nodes, **summary))
+        clock: Any = Seconds()
+        nothing: Any = MemoryLog()
+        return Publisher(
+            inbox=nothing, bus=known, presence=known, clock=clock, monotonic=clock, metrics=Metrics(), rate=0,
+            overfull=lambda user_ids: None,
+        )  # fmt: skip
+
+    assert await publisher().online_count(["ada", "bob", "cid"]) == 2
+    assert await publisher().online_count(["ada", "unknown"]) is None
+    assert await publisher().online_count(None) == 7
+    assert await publisher(complete=False).online_count(None) is None

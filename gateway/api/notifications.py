@@ -146,7 +146,7 @@ def _push(wanted: Wanted) -> Push:
 async def _pass_by(request: Request, sender: str, wanted: Wanted) -> Response:
     services = services_of(request)
     if wanted.recipients is None or wanted.many:
-        count = services.hub.online_count(wanted.recipients)
+        count = await services.publisher.online_count(wanted.recipients)
         id = services.publisher.pass_by(sender, wanted.recipients, wanted.content)
         return _json(202, {"id": id, "online_count": count})
     online = await services.publisher.online(wanted.recipients)

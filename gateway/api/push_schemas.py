@@ -82,6 +82,7 @@ BATCH_EXAMPLE: dict[str, Any] = {"notifications": [{**EXAMPLE, "idempotency_key"
 
 _INSTANT = {"type": "string", "format": "date-time"}
 _ONLINE = {"type": ["boolean", "null"], "description": "Whether any device was connected; null: cannot be known now."}
+_ONLINE_COUNT = {"type": ["integer", "null"], "description": "Users online, on all nodes; null: cannot be known now."}
 STORED: dict[str, Any] = {
     "type": "object",
     "required": ["id", "user_id", "seq", "created_at", "expires_at", "online"],
@@ -112,7 +113,7 @@ RESULTS: dict[str, Any] = {
 PASSED: dict[str, Any] = {
     "type": "object",
     "required": ["id"],
-    "properties": {"id": {"type": "string"}, "online": _ONLINE, "online_count": {"type": "integer"}},
+    "properties": {"id": {"type": "string"}, "online": _ONLINE, "online_count": _ONLINE_COUNT},
 }
 RECEIPT: dict[str, Any] = {
     "type": "object",

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.deps import GUARDS, guard
 from gateway.api.problems import Refusal
 from gateway.api.strict import strict_json
+from gateway.errors import Invalid
 
 MAX_BODY = 64 * 1024
 MAX_BATCH_BODY = 2 * 1024 * 1024
@@ -94,6 +95,9 @@ class StrictRoute(APIRoute):
         async def handler(request: Request) -> Response:
             for scope in scopes:
                 guard(request, scope)
+            for name, value in request.query_params.multi_items() if request.scope["query_string"] else ():
+                if "\0" in value:  # as in a body: PostgreSQL cannot even look for it
+                    raise Invalid(errors=[(f"query:{name}", "NUL cannot be taken")])
             if takes_body:
                 raw = await read_body(request, media_type=JSON, limit=MAX_BODY)
                 # Where Starlette keeps them: FastAPI then asks for both and reads nothing itself.

@@ -35,7 +35,7 @@ from gateway.ports import Clock, Receiver
 
 log = logging.getLogger("gateway.bus")
 
-BEAT_S = 2.0
+BEAT_S = 1.5
 ANSWER_S = 1.0
 """Seconds the other nodes have to name their connections."""
 FAREWELL_S = 0.5

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from gateway.errors import Invalid
 from gateway.model import Append, Appended, Stored
 from gateway.store.given import given, packed
+from gateway.store.locking import has_one_writer
 from gateway.store.tables import idempotency, inbox, inboxes
 
 KEY_LIFE = 24 * 3600 * 1000
@@ -49,6 +50,11 @@ _FORGET_KEYS = delete(idempotency).where(
     idempotency.c.sender == bindparam("old_sender"), idempotency.c.key == bindparam("old_key")
 )
 _INSERT_KEYS = insert(idempotency)
+_WRITE_AGAIN = (
+    update(idempotency)
+    .where(idempotency.c.sender == _keys.c.sender, idempotency.c.key == _keys.c.key)
+    .values(expires_at=idempotency.c.expires_at)
+)
 
 
 def is_bad_data(error: BaseException) -> bool:
@@ -70,6 +76,7 @@ def append_group(
     """
     results: list[Appended | BaseException | None] = [None] * len(requests)
     pending = list(range(len(requests)))
+    replayed: set[tuple[str, str]] = set()
     while pending:
         # A key that comes twice in one group is settled one after the other: the second finds the first's answer.
         wave, later, keys = [], [], set[tuple[str, str]]()
@@ -98,8 +105,13 @@ def append_group(
                 )
             else:
                 results[place] = Appended(tuple(Stored(*values) for values in json.loads(found[1])), replayed=True)
+                replayed.add((request.sender, request.key[0]))
         _store(connection, requests, fresh, results, inbox_max)
         pending = later
+    if replayed and not has_one_writer(connection):
+        # Seen is not durable: a commit whose wait for the synchronous standby was cut short (a timeout, a crash) shows
+        # all the same. A commit that writes waits for everything before it; one that only reads waits for nothing.
+        connection.execute(_WRITE_AGAIN, {"keys": packed(sorted(replayed))})
     return [result for result in results if result is not None]
 
 

@@ -74,7 +74,7 @@ class SqlMeta:
         if not self._database.refuses_writes:
             return True
         try:
-            await self._database.prove(lambda connection: put(connection, PROBE, "-" * PROBE_SIZE))
+            await self._database.prove(lambda connection: _put_in_turn(connection, PROBE, "-" * PROBE_SIZE))
             await self._database.write(lambda connection: put(connection, PROBE, ""))
         except StoreUnavailable:
             return False
@@ -93,6 +93,12 @@ def ensure_epoch(connection: Connection) -> str:
 def get(connection: Connection, name: str) -> str | None:
     found: str | None = connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar_one_or_none()
     return found
+
+
+def _put_in_turn(connection: Connection, name: str, value: str) -> None:
+    """Nodes that all try at the same moment must not all find it missing."""
+    in_turn(connection, "meta")
+    put(connection, name, value)
 
 
 def put(connection: Connection, name: str, value: str) -> None:

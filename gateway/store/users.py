@@ -151,11 +151,11 @@ class SqlUsers:
             user = _user(connection, id)
             _not_the_last_admin(connection, user)
             username = user.username
-            bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
-            hold_inboxes(connection, [id])
+            hold_inboxes(connection, [id])  # before the sessions: whoever acknowledges holds them in this order
             ids = connection.execute(select(inbox.c.id).where(inbox.c.user_id == id)).scalars().all()
             leaving.leave(connection, ids, way="trimmed", now=now)
             connection.execute(delete(inboxes).where(inboxes.c.user_id == id))
+            bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
             connection.execute(
                 update(users)
                 .where(users.c.id == id)

@@ -125,6 +125,9 @@ class FakePublisher:
         seq = next(self._seq) if user_id in self.users else None
         return Stored(user_id, new_id(NOW / 1000), seq, NOW, NOW + push.ttl * 1000, user_id == "ada")
 
+    async def online_count(self, user_ids: Sequence[str] | None) -> int | None:
+        return 2
+
     def pass_by(self, sender: str, recipients: tuple[str, ...] | None, content: str) -> str:
         self.passed.append((sender, recipients, content))
         return "passing"
@@ -319,7 +322,6 @@ def services() -> SimpleNamespace:
         users=FakeUsers(),
         sessions=FakeSessions(),
         revoker=FakeRevoker(),
-        hub=SimpleNamespace(online_count=lambda user_ids: 2),
         exposition=exposition,
         presence=FakePresence(),
         bus=FakeBus(),

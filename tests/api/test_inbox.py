@@ -36,7 +36,17 @@ async def test_the_query_says_which_part(http: httpx2.AsyncClient, services: Sim
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=201", "limit=x", "after=-1", f"after={MAX_SEQ + 1}", "before=1.5", "unread=perhaps"]
+    "query",
+    [
+        "limit=0",
+        "limit=201",
+        "limit=x",
+        "after=-1",
+        f"after={MAX_SEQ + 1}",
+        "before=1.5",
+        "unread=perhaps",
+        "category=a%00b",
+    ],
 )
 async def test_a_query_out_of_range_is_422(http: httpx2.AsyncClient, as_: Any, query: str) -> None:
     answer = await http.get(f"/inbox?{query}", headers=as_("ada"))

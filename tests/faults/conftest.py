@@ -61,7 +61,7 @@ def links(row: Row) -> Iterator[Links]:
 
 @pytest.fixture
 def own(request: pytest.FixtureRequest) -> Iterator[Postgres]:
-    """A PostgreSQL server that the row may break. ``@pytest.mark.parametrize("own", [{…}], indirect=True)``: options."""
+    """A PostgreSQL server that the row may break. Its parameter, if indirect: what ``Postgres`` is made with."""
     with short_directory("own-pg") as directory:
         given = getattr(request, "param", None) or {}
         server = Postgres(directory, **given).start()

@@ -36,7 +36,8 @@ from history import (
     Withdrew,
     digest,
 )
-from rows import latencies
+from resources import Held
+from rows import delays, latencies, percentile
 
 FAR = 10**6 * SECOND
 EPOCH = "e1"
@@ -308,11 +309,21 @@ def late_but_in_time(story: Story) -> None:
     story.inbox(("a", 1), ("b", 2), ("c", 3))
 
 
+def said_again_in_the_dark(story: Story) -> None:
+    """What was stored before can be answered by whoever cannot store."""
+    story.two()
+    story.fault("start", "n1")
+    story.ask("b", attempt=2)
+    story.answer("b", ("ib", 2), attempt=2)
+    story.fault("stop", "n1")
+    story.inbox(("a", 1), ("b", 2))
+
+
 GOOD: tuple[Told, ...] = (
     *(plain, expired_before_it_came, taken_back, beyond_the_inbox_limit, again_what_was_not_acknowledged),
     *(resumed_by_its_own_position, another_epoch, unknown_then_settled, unknown_and_never_stored, revoked_and_gone),
     *(a_new_session_starts_where_another_device_was, overlapping_pushes_in_any_order, late_but_in_time),
-    *(two_sockets_of_one_session_share_a_cursor, deaf_and_says_so),
+    *(two_sockets_of_one_session_share_a_cursor, deaf_and_says_so, said_again_in_the_dark),
 )
 
 
@@ -701,6 +712,25 @@ def test_a_row_that_did_nothing_fails() -> None:
     with pytest.raises(AssertionError, match="lost"):
         row.judge()
     assert "seed=1" in str(row)
+
+
+def test_a_delay_is_that_of_a_prompt_device_and_lasts_until_it_has_it() -> None:
+    story = Story().two()  # each is asked for, answered, heard: a tenth of a second apart
+    story.push("late", 3)
+    story.tick(0.9)
+    facts = Facts(story.history)
+    facts.end = story.now
+    assert [round(delay, 1) for delay in delays(facts, until=facts.end)] == [0.2, 0.2, 1.0]
+    assert [round(delay, 1) for delay in delays(facts, until=facts.end, heard_by=facts.end)] == [0.2, 0.2]
+    assert percentile([0.1] * 98 + [5.0, 7.0]) == 7.0
+    assert percentile([]) == 0.0
+
+
+def test_what_a_node_holds_too_much_of_is_named() -> None:
+    before = Held({"n0": 100 << 20}, {"n0": 40}, {"n0": 5})
+    assert Held({"n0": 130 << 20}, {"n0": 51}, {"n0": 11}).excess(before) == []
+    found = Held({"n0": 140 << 20}, {"n0": 60}, {"n0": 12}).excess(before)
+    assert [told.split(" ")[1:3] for told in found] == [["holds", "140"], ["has", "60"], ["has", "12"]]
 
 
 def test_latencies_are_those_of_prompt_devices() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from checker import Bounds
 from clusters import bugs, by_hand, examine, kill_all, named, nothing_left_open, start_nodes, through
-from faultproxy import Links
+from faultproxy import Link, Links
 from faulty import FastNode, Row
 from history import SECOND, Answered, Fault, Gapped, History, Invoked, Probed, Received
 from plan import Plan, Site
@@ -25,7 +28,7 @@ FRESH_FOR = 1.0
 """Seconds a node may go on without news of revocations."""
 
 
-# -- G1: the server is gone ---------------------------------------------------------------------------------------------
+# -- G1: the server is gone -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,11 +92,18 @@ def told_while_stale(history: History, *, slack: float = 0.5) -> list[Received |
     """What reached a socket when every node knew nothing of revocations any more. ``slack``: our own reader's."""
     begin, end = (event.at for event in history.of(Fault))
     stale = begin + round((FRESH_FOR + slack) * SECOND)
-    told = [*history.of(Received), *history.of(Gapped)]
+    told: list[Received | Gapped] = [*history.of(Received), *history.of(Gapped)]
     return [event for event in told if stale < event.at < end]
 
 
-# -- G5: nobody knows whether it was committed --------------------------------------------------------------------------
+# -- G5: nobody knows whether it was committed ------------------------------------------------------------------------
+
+
+CUTS = 20
+
+
+def _was_cut(link: Link, before: int) -> bool:
+    return link.counts.cuts > before
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["before the server sees it", "after it was done"])
@@ -106,19 +116,17 @@ async def test_G5_I6_a_lost_commit_is_503_and_the_key_makes_it_exactly_one(
     sites = await start_nodes(launch, [through(link, url) for link in between], valkey_server)
 
     async def cut(scene: Scene) -> None:
-        for number in range(30):
+        for number in range(CUTS):
             link = between[number % 2]
             before = link.counts.cuts
             with scene.fault("cut at COMMIT"):
-                link.cut_after(b"COMMIT", answered=answered)
-                await scene.load.until(
-                    lambda link=link, before=before: link.counts.cuts > before, within=10, what="cut"
-                )
+                link.cut_after(b"COMMIT;", answered=answered)  # the statement: "READ COMMITTED" has the word too
+                await scene.load.until(partial(_was_cut, link, before), within=10, what="the cut")
             await scene.load.passed(row.rng.uniform(0.0, 0.05))
         for link in between:
             link.heal()
 
-    plan = Plan(producers=6, rate=250, short_lived=0, taken_back=0)
+    plan = Plan(producers=6, warm=100, after=100, short_lived=0, taken_back=0)
     scene = await run_row(row, sites, during=cut, place=tmp_path, plan=plan)
     kept, anew = settled_later(scene.history)
     row.also |= {"was_kept": kept, "was_not": anew}
@@ -130,19 +138,20 @@ async def test_G5_I6_a_lost_commit_is_503_and_the_key_makes_it_exactly_one(
 
 
 def settled_later(history: History) -> tuple[int, int]:
-    """Of the pushes that were answered 503: which the retry found stored, and which it stored."""
-    unknown: dict[str, int] = {}
+    """Of the pushes whose first answer was 503: how many the retry found stored, and how many it stored."""
+    unknown, settled = set[str](), set[str]()
     kept = anew = 0
     for event in history.of(Answered):
-        if event.outcome == "unknown" and event.status == 503:
-            unknown.setdefault(event.op, event.at)
-        elif event.outcome == "ok" and unknown.pop(event.op, None) is not None:
-            kept += event.replayed
-            anew += not event.replayed
+        if event.outcome == "ok" and event.op not in settled:
+            settled.add(event.op)
+            kept += event.op in unknown and event.replayed
+            anew += event.op in unknown and not event.replayed
+        elif event.status == 503:
+            unknown.add(event.op)
     return kept, anew
 
 
-# -- G6: a commit that comes later than the next one's beginning ----------------------------------------------------------
+# -- G6: a commit that comes later than the next one's beginning ------------------------------------------------------
 
 LATE = """
 CREATE FUNCTION commit_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -165,49 +174,105 @@ async def test_G6_I3_a_reader_never_skips_a_number_whose_commit_is_late(
     async def late(scene: Scene) -> None:
         async with by_hand(postgres, named(url)) as stranger:
             await stranger.execute(LATE)
-            for _ in range(5):
+            for _ in range(3):
                 with scene.fault("commits out of order"):
                     await forced_out_of_order(sites[0].node, sites[1].node, stranger)
             with scene.fault("late commits"):
-                await scene.load.more(300)
+                await scene.load.more(150)
             await stranger.execute("DROP FUNCTION commit_late CASCADE")
 
-    await run_row(row, sites, during=late, place=tmp_path, plan=Plan(leaves=20, rate=250))
+    await run_row(row, sites, during=late, place=tmp_path, plan=Plan(leaves=20, warm=80, after=80))
     await examine(postgres, url)
     assert bugs(sites) == []
 
 
-async def forced_out_of_order(one: FastNode, other: FastNode, stranger: object) -> None:
+async def forced_out_of_order(one: FastNode, other: FastNode, stranger: Any) -> None:
     """The first push has its number and stands still in its commit; the second is asked for; then both may go on."""
-    execute, value = stranger.execute, stranger.fetchval  # type: ignore[attr-defined]
     user: User = await asyncio.to_thread(one.user)
     token, reader = await asyncio.to_thread(one.client_token), await asyncio.to_thread(user.token)
     sockets = [await node.open(reader) for node in (one, other)]
-    pushing = [asyncio.to_thread(node.push, token, user_id=user.id, title=title)
-               for node, title in ((one, "stand still"), (other, "go on"))]  # fmt: skip
 
-    async def waiting(for_what: str, count: int) -> bool:
-        asked = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = '{for_what}'"
-        return bool(await value(f"{asked} AND datname = current_database()") >= count)
+    def push(node: FastNode, title: str) -> asyncio.Future[dict[str, Any]]:
+        return asyncio.ensure_future(asyncio.to_thread(node.push, token, user_id=user.id, title=title))
 
-    await execute("SELECT pg_advisory_lock(42)")
-    try:
-        first = asyncio.ensure_future(pushing[0])
-        await eventually_async(lambda: waiting("advisory", 1), within=3, what="the first stands still")
-        second = asyncio.ensure_future(pushing[1])
-        await eventually_async(lambda: waiting("transactionid", 1), within=3, what="the second waits for it")
+    async with standing_still(stranger) as until:
+        first = push(one, "stand still")
+        await until("advisory")
+        second = push(other, "go on")
+        await until("transactionid")
         for node in (one, other):
             page = await asyncio.to_thread(node.inbox, reader, after=0)
             assert (page["items"], page["head"]) == ([], 0)
-    finally:
-        await execute("SELECT pg_advisory_unlock(42)")
     assert [answer["seq"] for answer in await asyncio.gather(first, second)] == [1, 2]
     for socket in sockets:
         assert [frame["title"] for frame in await socket.notifications(2)] == ["stand still", "go on"]
         await socket.close()
 
 
-# -- P1: a node is killed, its database is not its own --------------------------------------------------------------------
+@contextlib.asynccontextmanager
+async def standing_still(stranger: Any) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """Inside the block a commit of what says so stands still. The call waits until somebody waits for such a lock."""
+
+    async def until(what: str) -> None:
+        asked = (
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            f" AND wait_event = '{what}'"
+        )
+
+        async def somebody_waits() -> bool:
+            return bool(await stranger.fetchval(asked))
+
+        await eventually_async(somebody_waits, within=3, what=f"somebody waits for {what}")
+
+    await stranger.execute("SELECT pg_advisory_lock(42)")
+    try:
+        yield until
+    finally:
+        await stranger.execute("SELECT pg_advisory_unlock(42)")
+
+
+async def test_G5_I10_what_was_stored_though_503_was_said_arrives_with_the_retry(
+    launch: Callable[..., FastNode], row: Row, database: Callable[[], str], postgres: Postgres, valkey_server: Redis,
+    links: Links,
+) -> None:  # fmt: skip
+    """Nobody else pushes to this user: no later push makes its devices look."""
+    url = await asyncio.to_thread(database)
+    between = links.link("pg", postgres.port)
+    sites = await start_nodes(launch, [through(between, url), url], valkey_server)
+    one, other = (site.node for site in sites)
+    user, token = await asyncio.to_thread(one.user), await asyncio.to_thread(one.client_token)
+    access = await asyncio.to_thread(user.token)
+    sockets = [await one.open(access), await other.open(access)]
+    async with by_hand(postgres, named(url)) as stranger:
+        await stranger.execute(LATE)
+        for number in range(3):
+            push = partial(
+                one.request, "POST", "/notifications", token=token, json={"user_id": user.id, "title": "stand still"},
+                headers={"Idempotency-Key": str(number)},
+            )  # fmt: skip
+            row.attempted, row.faults = row.attempted + 1, row.faults + 1
+            async with standing_still(stranger) as until:
+                first = asyncio.ensure_future(asyncio.to_thread(push))
+                await until("advisory")
+                between.reset()  # its server hears of that when it has committed
+                assert (await first).status_code == 503
+                row.indeterminate += 1
+
+            async def stored(number: int = number) -> bool:
+                found = await postgres.ask("SELECT 1 FROM inbox", database=named(url))
+                return len(found) == number + 1
+
+            await eventually_async(stored, what="it is committed")
+            again = await asyncio.to_thread(push)
+            assert (again.status_code, again.headers.get("idempotency-replayed")) == (201, "true")
+            row.ok += 1
+            for socket in sockets:
+                assert (await socket.next("notification", within=5.0))["id"] == again.json()["id"]
+                row.received += 1
+    row.judge()
+
+
+# -- P1: a node is killed, its database is not its own ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=nightly)])

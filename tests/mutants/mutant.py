@@ -14,18 +14,36 @@ class Misfit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Replace ``old``, which must stand in ``file`` exactly once, by ``new``."""
+    """A change of ``file``, written as a diff is: lines that begin with ``-`` go, with ``+`` come, with a space stay;
+    an empty one is an empty line. What goes and stays must stand in the file exactly once."""
 
     file: str
-    old: str
-    new: str
+    hunk: str
+
+    @property
+    def old(self) -> str:
+        return self._without("+")
+
+    @property
+    def new(self) -> str:
+        return self._without("-")
+
+    def _without(self, mark: str) -> str:
+        lines = self.hunk.strip("\n").split("\n")
+        strange = [line for line in lines if line and line[0] not in " +-"]
+        if strange:
+            raise Misfit(f"{self.file}: a line of a hunk begins with nothing known: {strange[0]!r}")
+        return "".join(f"{line[1:]}\n" for line in lines if not line.startswith(mark))
 
     def applied(self, source: str) -> str:
         """Raises Misfit."""
-        found = source.count(self.old)
+        old, new = self.old, self.new
+        found = f"\n{source}".count(f"\n{old}")
         if found != 1:
-            raise Misfit(f"{self.file}: what is to be replaced is there {found} times: {self.old.strip()[:80]!r}")
-        return source.replace(self.old, self.new)
+            raise Misfit(f"{self.file}: what is to be changed is there {found} times:\n{old}")
+        if old == new:
+            raise Misfit(f"{self.file}: a hunk that changes nothing:\n{old}")
+        return f"\n{source}".replace(f"\n{old}", f"\n{new}")[1:]
 
 
 @dataclass(frozen=True, slots=True)

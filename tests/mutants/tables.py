@@ -65,7 +65,7 @@ def of_rows(reports: Iterable[Path]) -> str:
     runs: dict[str, list[dict[str, str]]] = defaultdict(list)
     red: dict[str, int] = defaultdict(int)
     for report in reports:
-        for case in ElementTree.parse(report).getroot().iter("testcase"):  # noqa: S314 - our own pytest wrote it
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
             name = re.sub(r"\[?-?seed\d+\]?", "", case.get("name") or "").removeprefix("test_")
             red[name] += case.find("failure") is not None or case.find("error") is not None
             for given in case.iter("property"):

@@ -117,6 +117,8 @@ async def test_online_is_true_across_nodes_and_false_when_nobody_is(nodes: list[
     eventually(lambda: nodes[0].push(token, user_id=user.id)["online"] is True, what="online is known at n0")
     shown = nodes[2].request("GET", f"/admin/presence?user_id={user.id}", token=nodes[0].admin, expect=200).json()
     assert (shown["items"][0]["online"], shown["items"][0]["nodes"], shown["items"][0]["devices"]) == (True, ["n1"], 1)
+    many = nodes[0].push(token, user_ids=[user.id, "nobody"], ttl=0, title="t", expect=202)
+    assert many["online_count"] == 1
     await socket.close()
     eventually(lambda: nodes[0].push(token, user_id=user.id)["online"] is False, what="gone is known at n0")
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from faultproxy import Links
 from servers import Postgres, short_directory
 from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
@@ -136,14 +137,16 @@ async def test_a_page_and_its_counters_are_one_snapshot(url: str, nodes: tuple[S
 
     producing = asyncio.create_task(produce())
     after = 0
-    while after < 150:
-        page = await nodes[1].inbox.page("ann", after=after, now=NOW)
-        numbers = [entry.seq for entry in page.entries]
-        assert numbers == list(range(after + 1, after + 1 + len(numbers)))
-        assert page.upto == after + len(numbers), "a number that is on its way was called a gap"
-        after = page.upto
-    stop.set()
-    await producing
+    try:
+        while after < 150:
+            page = await nodes[1].inbox.page("ann", after=after, now=NOW)
+            numbers = [entry.seq for entry in page.entries]
+            assert numbers == list(range(after + 1, after + 1 + len(numbers)))
+            assert page.upto == after + len(numbers), "a number that is on its way was called a gap"
+            after = page.upto
+    finally:
+        stop.set()
+        await producing
 
 
 async def test_whoever_reads_the_number_of_a_revocation_has_read_every_lower_one(nodes: tuple[Store, Store]) -> None:
@@ -327,6 +330,23 @@ async def test_acks_reads_and_pushes_of_one_user_on_two_nodes_do_not_get_in_each
 
 
 # -- when it does not do what it should -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before the server sees it", "after it was done"])
+async def test_a_commit_whose_answer_is_lost_is_unknown_and_is_not_done_twice(
+    url: str, postgres: Postgres, done: bool
+) -> None:
+    """Without a key nobody could tell the second from the first."""
+    with Links() as links:
+        link = links.link("pg", postgres.port)
+        async with open_store(url.replace(f":{postgres.port}/", f":{link.port}/")) as store:
+            await user(store, "ann")
+            for number in range(3):
+                link.cut_after(b"COMMIT;", answered=done)  # and not at "READ COMMITTED"
+                with pytest.raises(StoreUnavailable):
+                    await store.inbox.append(Append("c~shop", (draft("ann", f"n{number}"),)))
+            assert link.counts.cuts == 3
+            assert (await store.inbox.states(["ann"]))["ann"].head == (3 if done else 0)
 
 
 async def test_a_deadlock_is_run_again(url: str, nodes: tuple[Store, Store]) -> None:

@@ -21,6 +21,11 @@ STATEMENT_MS, LOCK_MS = 5000, 4000
 IDLE_MS = 2000
 """Milliseconds a transaction may be open with nothing asked of it: a node that is stopped in the middle of one holds up
 whoever wants the same rows no longer than that."""
+PATIENT_IDLE_MS = 60_000
+"""The same without the other limits: a node that is gone in the middle of a migration must not keep the tables."""
+KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
+"""Seconds. The server notices a node whose machine is gone, and a firewall on the way does not take an idle connection
+for a dead one. Without effect on a Unix socket."""
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "AUTOCOMMIT"]
 
@@ -57,16 +62,17 @@ def engine(
     """A pool of at most ``size`` connections. ``patience``: seconds to wait for a free one.
 
     ``waits_for_disk``: whether a commit does; None leaves that to the server. ``on_connect`` is given each new one.
-    ``limits=False``: no statement limits, for migrations.
+    ``limits=False``: no limit for statements, for what is done once and may take as long as the tables are large.
     """
     # Compiling a statement takes longer than running any of ours.
-    settings: dict[str, str] = {"application_name": application, "jit": "off"}
+    settings = {
+        "application_name": application,
+        "jit": "off",
+        "idle_in_transaction_session_timeout": str(IDLE_MS if limits else PATIENT_IDLE_MS),
+        **KEEPALIVES,
+    }
     if limits:
-        settings |= {
-            "statement_timeout": str(STATEMENT_MS),
-            "lock_timeout": str(LOCK_MS),
-            "idle_in_transaction_session_timeout": str(IDLE_MS),
-        }
+        settings |= {"statement_timeout": str(STATEMENT_MS), "lock_timeout": str(LOCK_MS)}
     if read_only:
         settings["default_transaction_read_only"] = "on"
     if waits_for_disk is not None:
@@ -98,7 +104,7 @@ def _without_options(url: URL) -> URL:
 
 
 def _tls(query: Mapping[str, Any]) -> dict[str, Any]:
-    """``?sslmode=`` and ``sslrootcert=`` as libpq spells them; any other option is refused.
+    """``?sslmode=`` and ``sslrootcert=`` as libpq spells and reads them; any other option is refused.
 
     Raises StoreError: what would not be heeded must not be believed in.
     """
@@ -111,6 +117,8 @@ def _tls(query: Mapping[str, Any]) -> dict[str, Any]:
     authority = query.get("sslrootcert")
     if mode is None and authority is None:
         return {}
+    if mode == "require" and authority is not None:
+        mode = "verify-ca"  # as libpq does: nobody names an authority that is not to be asked
     if mode in ("verify-ca", "verify-full", None):
         try:
             context = ssl.create_default_context(cafile=authority)
@@ -122,4 +130,6 @@ def _tls(query: Mapping[str, Any]) -> dict[str, Any]:
         raise StoreError(
             "the sslmode of the database URL is none of disable allow prefer require verify-ca verify-full"
         )
+    if authority is not None:
+        raise StoreError(f"the database URL has an sslrootcert, which sslmode={mode} does not look at")
     return {"ssl": mode}

@@ -2,7 +2,7 @@
 
 A failover to a copy that had not received everything gives numbers out a second time. PostgreSQL marks such a history
 by a new timeline. Under ``relaxed`` durability a crash of the server may do the same and leaves no mark: there each
-start of the server counts as another history.
+start of the server, and each recovery from a crash, counts as another history.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from gateway.store.meta import EPOCH, HISTORY, ensure_epoch, get, put
 _TIMELINE = "substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
 _MARK = {
     "full": f"SELECT {_TIMELINE}",
-    "relaxed": f"SELECT {_TIMELINE} || '/' || extract(epoch FROM pg_postmaster_start_time())::text",  # noqa: S608 - constants
+    # A server that lost one of its processes recovers without a new start, and counts its statistics from then on.
+    "relaxed": f"SELECT concat_ws('/', {_TIMELINE}, extract(epoch FROM pg_postmaster_start_time()),"  # noqa: S608 - constants
+    " (SELECT extract(epoch FROM stats_reset) FROM pg_stat_archiver))",
 }
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -24,6 +25,8 @@ from gateway.store.postgres.database import FAILURES, PostgresDatabase, durable
 from gateway.store.postgres.history import History
 
 OLDEST_SERVER = 130_000
+T = TypeVar("T")
+
 MIGRATION_WAITS = "30s"
 """For the turn and for each lock: behind it queue all who want the same table."""
 
@@ -49,13 +52,15 @@ async def upgrade(url: str) -> bool:
         await plain.dispose()
 
 
-async def run(url: str, steps: Callable[[Connection], None]) -> None:
-    """Run ``steps`` in one transaction, in the turn of migrations: for the alembic command."""
+async def run(url: str, steps: Callable[[Connection], T]) -> T:
+    """Run ``steps`` in one transaction, in the turn of migrations, however long they take. Raises StoreError."""
     plain = _plain(url)
     try:
         async with plain.connect() as connection, connection.begin():
             await connection.run_sync(lambda one: in_turn(one, "migration"))
-            await connection.run_sync(steps)
+            return await connection.run_sync(steps)
+    except FAILURES as error:
+        raise _cannot(url, "changed", error) from error
     finally:
         await plain.dispose()
 
@@ -87,7 +92,7 @@ async def opened(
     """
     await upgrade(url)
     known = History(durability)
-    plain = _plain(url)
+    plain = _plain(url, limits=True)  # a turn that nobody gives back must not be waited for: all others wait for this
     adopting: set[asyncio.Task[None]] = set()
 
     async def adopt() -> None:
@@ -133,9 +138,9 @@ async def opened(
         await plain.dispose()
 
 
-def _plain(url: str) -> AsyncEngine:
+def _plain(url: str, *, limits: bool = False) -> AsyncEngine:
     """One connection at a time, for what is done once."""
-    return engine(url_of(url), size=1, isolation="READ COMMITTED", application="gateway", patience=30.0, limits=False)
+    return engine(url_of(url), size=1, isolation="READ COMMITTED", application="gateway", patience=30.0, limits=limits)
 
 
 def _upgraded(connection: Connection, what: str) -> bool:

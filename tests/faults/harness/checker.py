@@ -68,7 +68,7 @@ def no_loss(facts: Facts, bounds: Bounds) -> Iterator[str]:
             if given.id not in stored[listed.node, given.user]:
                 yield f"{given.id} ({given.seq} of {given.user}) was answered 2xx, {listed.node} does not list it"
         for device in devices[given.user]:
-            if device.signed_in.at < one.intent.invoked and given.id not in device.heard:
+            if device.signed_in.at < one.intent.invoked and given.id not in facts.heard[device.signed_in.session]:
                 yield f"{given.id} ({given.seq} of {given.user}) never reached {device.signed_in.device}"
 
 
@@ -298,7 +298,7 @@ def alive(facts: Facts, bounds: Bounds) -> Iterator[str]:
             for visit in device.visits:
                 begin = max(since, visit.opened.at)
                 if (visit.closed.at if visit.closed else facts.end) - begin >= within:
-                    if device.heard.get(one.given.id, facts.end + 1) > begin + within:
+                    if facts.heard[who.session].get(one.given.id, facts.end + 1) > begin + within:
                         yield f"{one.given.id} was not with {who.device} {bounds.alive_within:g} s after the heal"
                     break
 
@@ -309,6 +309,8 @@ def honest(facts: Facts, bounds: Bounds) -> Iterator[str]:
     for begun, stop in _faults(facts):
         name, start, dark = begun.name, begun.at, begun.dark
         for intent in facts.intents.values():
+            if intent.agreed is not None and intent.agreed.at < start:
+                continue  # stored long ago, and said again
             asked = {attempt.attempt: attempt for attempt in intent.attempts}
             for answer in intent.answers:
                 began = asked[answer.attempt]
@@ -320,9 +322,9 @@ def honest(facts: Facts, bounds: Bounds) -> Iterator[str]:
                 yield f"{probe.node} said it was ready {(probe.asked - start) / SECOND:.1f} s into {name}"
         late = start + round(bounds.degraded_within * SECOND)
         for probe in facts.history.of(Probed):
-            if probe.node in begun.deaf and late < probe.asked and probe.at < stop:
-                if probe.status == 200 and not probe.degraded:
-                    yield f"{probe.node} said all was well {(probe.asked - start) / SECOND:.1f} s into {name}"
+            well = probe.status == 200 and not probe.degraded
+            if probe.node in begun.deaf and well and late < probe.asked and probe.at < stop:
+                yield f"{probe.node} said all was well {(probe.asked - start) / SECOND:.1f} s into {name}"
     due = facts.healed + round(bounds.alive_within * SECOND)
     probes: dict[str, list[Probed]] = defaultdict(list)
     for probe in facts.history.of(Probed):

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from faulty import FastNode
 from faultproxy import Link
+from faulty import FastNode
 from plan import Site
 from servers import Postgres, Redis
 from wire import eventually, eventually_async
@@ -106,6 +106,7 @@ class Pair:
             (root / name).mkdir()
         self.first = Postgres(root / "first", options={"wal_level": "replica", "max_wal_senders": "4"}).start()
         self.second = Postgres(root / "second", options={"hot_standby": "on"})
+        self._upstream: dict[str, str] = {}
 
     def follow(self, *, synchronous: bool) -> None:
         """The copy begins to follow. ``synchronous``: from now on a commit waits until the copy has it too."""
@@ -120,6 +121,18 @@ class Pair:
         state = "sync" if synchronous else "async"
         asked = f"SELECT 1 FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = '{state}'"
         eventually(lambda: self.first.sql(asked), what="the copy follows")
+
+    def part(self) -> None:
+        """The copy hears no more of the first server: not even what is on its way."""
+        [self._upstream] = self.second.sql("SELECT current_setting('primary_conninfo') AS is")
+        self.second.sql("ALTER SYSTEM SET primary_conninfo = ''")
+        self.second.sql("SELECT pg_reload_conf()")
+        eventually(lambda: not self.first.sql("SELECT 1 FROM pg_stat_replication"), what="they are parted")
+
+    def rejoin(self) -> None:
+        upstream = self._upstream["is"].replace("'", "''")
+        self.second.sql(f"ALTER SYSTEM SET primary_conninfo = '{upstream}'")
+        self.second.sql("SELECT pg_reload_conf()")
 
     def promote(self) -> None:
         self.second.tool("pg_ctl", "promote", "-D", str(self.second.data), "-w")

@@ -81,8 +81,13 @@ class Device:
             finally:
                 self.connected, self._socket = False, None
                 ws.transport.abort()
-            await asyncio.sleep(self._come_back or self._rng.uniform(0.0, 0.1))
+            await asyncio.sleep(self._come_back or self._rng.uniform(0.0, self._away))
             self._come_back = None
+
+    @property
+    def _away(self) -> float:
+        """Seconds at most until it comes back. For the difficult ones long enough that something has expired."""
+        return 0.1 if self.habit.prompt or self.hurried else 3.0
 
     def _elsewhere(self) -> Site:
         others = [site for site in self._sites if site is not self.site] or list(self._sites)
@@ -141,7 +146,8 @@ class Device:
         try:
             hello = await self._next(ws)
             self.greeted(hello, connection, self.site)
-            while self._rng.random() * self._plan.leaves >= 1 or self.hurried:
+            leaves = self._plan.leaves if self.habit.prompt else self._plan.leaves / 5
+            while self._rng.random() * leaves >= 1 or self.hurried:
                 await self._heard(ws, connection, await self._next(ws))
             if self._rng.random() < 0.5:
                 await ws.close()  # the others just go: live() resets what is left
@@ -212,7 +218,7 @@ class Device:
     async def _heard(self, ws: ClientConnection, connection: str, frame: dict[str, Any]) -> None:
         history, epoch = self._history, self.epoch or ""
         match frame["type"]:
-            case "notification":
+            case "notification" if frame["seq"] is not None:  # the workload has nothing without a number
                 seq, id = frame["seq"], frame["id"]
                 history.note(Received(history.now, self.name, self.user, connection, epoch, seq, id, digest(frame)))
                 self.position = seq

@@ -136,6 +136,16 @@ class Facts:
                 self.devices[event.device].refused.append(event)
 
     @cached_property
+    def heard(self) -> dict[str, dict[str, int]]:
+        """session → id → when any of its sockets first received it: what one acknowledged, another is not sent."""
+        heard: dict[str, dict[str, int]] = defaultdict(dict)
+        for device in self.devices.values():
+            mine = heard[device.signed_in.session]
+            for id, at in device.heard.items():
+                mine[id] = min(at, mine.get(id, at))
+        return heard
+
+    @cached_property
     def accepted(self) -> list[Accepted]:
         """Everything that was answered 2xx, by the first such answer."""
         return [

@@ -1,4 +1,4 @@
-"""Several nodes on one PostgreSQL database and one Redis, each with a way of its own to Redis. Breaks nothing itself."""
+"""Several nodes on one PostgreSQL database and one Redis, each with its own way to Redis. Breaks nothing itself."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from wire import eventually_async
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """``ways``: the link of each node to Redis, in the order of ``nodes``."""
+    """``sites``: the nodes' own ports. ``ways``: the link of each node to Redis, in the order of ``nodes``."""
 
     nodes: Sequence[FastNode]
+    sites: Sequence[Site]
     ways: Sequence[Link]
     redis: Redis
-
-    @property
-    def sites(self) -> list[Site]:
-        """The nodes' own ports."""
-        return [Site.of(f"n{number}", node) for number, node in enumerate(self.nodes)]
 
     def sites_by(self, links: Links) -> tuple[list[Site], list[Link]]:
         """A link before every node, for its clients."""
@@ -76,7 +72,7 @@ async def assemble(
     ]  # fmt: skip
     for node in nodes:
         await asyncio.to_thread(node.until_ready)
-    fleet = Fleet(nodes, ways, redis)
+    fleet = Fleet(nodes, [Site.of(f"n{number}", node) for number, node in enumerate(nodes)], ways, redis)
     await fleet.hear()
     return fleet
 

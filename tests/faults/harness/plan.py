@@ -45,7 +45,8 @@ class Site:
 class Plan:
     """``rate``: notifications a second, all producers together. ``warm``: answered 2xx before the fault, ``after``:
     more of them once it is healed. ``victims``: devices that will be revoked; the first before the fault, the others by
-    the row or, failing that, afterwards. ``leaves``: notifications after which a device goes elsewhere, on average.
+    the row or, failing that, afterwards. ``leaves``: notifications after which a device goes elsewhere, on average; a
+    difficult one five times as often, and it stays away for a while, so that something has expired when it is back.
     ``twins``: sessions that listen on two sockets at once, each with a habit of its own. ``nervous``: an ack is sent
     twice, and an older one after it.
     Seconds: ``patience`` of a request or an upgrade; ``silence`` after which a device asks whether anybody is there.

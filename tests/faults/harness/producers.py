@@ -108,7 +108,7 @@ class Producer:
             body: dict[str, Any] = {
                 "title": name, "body": "x" * self._rng.choice((0, 20, 200, 200, 1000, LONG)), "data": {"op": name},
                 "category": self._rng.choice(("orders", "news")), "priority": self._rng.choice(("low", "high")),
-                "ttl": self._rng.randint(2, 4) if self._rng.random() < self._plan.short_lived else 86_400,
+                "ttl": self._rng.randint(1, 2) if self._rng.random() < self._plan.short_lived else 86_400,
             }  # fmt: skip
             request.ops.append(Op(name, index, tuple(users), body))
         return request

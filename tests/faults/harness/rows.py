@@ -14,10 +14,9 @@ from checker import Bounds, check, leaks, report
 from devices import Device
 from facts import Facts
 from faulty import Row
-from history import SECOND, Answered, Fault, History, Refused
+from history import SECOND, Answered, Fault, Gapped, History, Refused
 from plan import Plan, Site
 from workload import Workload
-
 
 LATELY = 100
 """Pushes that count as lately."""
@@ -58,17 +57,18 @@ async def run_row(
     place: Path,
     plan: Plan | None = None,
     bounds: Bounds | None = None,
+    measured: Sequence[str] = (),
 ) -> Scene:
     """Load the nodes, let ``during`` break something and heal it, and judge everything that was seen.
 
     ``during`` returns when all is healed. Fills the counts of ``row``. On any failure the history is written to
-    ``place``, and the assertion says where.
+    ``place``, and the assertion says where. ``measured``: rules whose violations are counted, and no failure.
     """
     plan, bounds, history = plan or Plan(), bounds or Bounds(), History(row.seed)
     scene = Scene(row, Workload(sites, history, plan), history)
     try:
         await _run(scene, during, plan, bounds)
-        _judge(scene, bounds)
+        _judge(scene, bounds, measured)
     except BaseException as error:
         path = history.dump(place / f"history-{row.seed}.jsonl")
         error.add_note(f"{row}\nwhat happened stands in {path}")
@@ -119,7 +119,7 @@ async def _as_quick_as_before(scene: Scene, bounds: Bounds) -> None:
     """I10: the 99th percentile of what was pushed lately is back to one and a half times that before any fault."""
     history = scene.history
     first = min((one.at for one in history.of(Fault)), default=0)
-    usual = percentile(delays(Facts(history), until=first))
+    usual = percentile(delays(Facts(history), until=first, heard_by=first))
     while True:
         facts = Facts(history)
         since = sorted(one.intent.invoked for one in facts.accepted)[-LATELY:][0]
@@ -132,9 +132,11 @@ async def _as_quick_as_before(scene: Scene, bounds: Bounds) -> None:
     scene.row.also |= {"p99_ms": round(usual * 1000), "p99_after_ms": round(lately * 1000)}
 
 
-def _judge(scene: Scene, bounds: Bounds) -> None:
+def _judge(scene: Scene, bounds: Bounds, measured: Sequence[str]) -> None:
     load, row, history = scene.load, scene.row, scene.history
-    violations = check(history, bounds=bounds)
+    found = check(history, bounds=bounds)
+    violations = [violation for violation in found if violation.rule not in measured]
+    row.also |= {f"measured_{rule}": sum(violation.rule == rule for violation in found) for rule in measured}
     logs = {f"the log of {site.name}": site.node.log_text() for site in load.sites}
     violations += leaks(load.canaries, logs)
     facts = Facts(history)
@@ -148,6 +150,7 @@ def _judge(scene: Scene, bounds: Bounds) -> None:
     row.also |= {
         "resumes": sum(len(device.visits) for device in facts.devices.values()),
         "replayed": sum(answer.replayed for answer in answers),
+        "gaps": sum(1 for _ in history.of(Gapped)),
         "revoked": len(facts.revoked),
         "violations": len(violations),
         **latencies(facts),
@@ -161,17 +164,19 @@ def _judge(scene: Scene, bounds: Bounds) -> None:
     row.judge()
 
 
-def delays(facts: Facts, *, since: int = 0, until: int) -> list[float]:
-    """Seconds from the push to each prompt device, of what was asked for then. What has not arrived counts so far."""
+def delays(facts: Facts, *, since: int = 0, until: int, heard_by: int | None = None) -> list[float]:
+    """Seconds from the push to each prompt device, of what was asked for then. What has not arrived counts so far;
+    ``heard_by``: only what had by then."""
     prompt: dict[str, list[dict[str, int]]] = defaultdict(list)
     for device in facts.devices.values():
         if device.signed_in.prompt and facts.revoked_at(device.signed_in.session) is None:
-            prompt[device.signed_in.user].append(device.heard)
+            prompt[device.signed_in.user].append(facts.heard[device.signed_in.session])
     return [
         (heard.get(one.given.id, facts.end) - one.intent.invoked) / SECOND
         for one in facts.accepted
         if since <= one.intent.invoked < until and not facts.gone(one, inbox_max=Bounds().inbox_max)
         for heard in prompt[one.given.user]
+        if heard_by is None or heard.get(one.given.id, facts.end) < heard_by
     ]
 
 

@@ -14,6 +14,10 @@ Message = tuple[bytes, bytes]
 """Channel and payload."""
 
 
+FORGED = b'["p","forged","\\"title\\":\\"forged\\"",1]'
+"""A notification that is written at once to whoever hears of it."""
+
+
 class Stranger:
     """Made by ``listening_in``. ``heard``: what others sent lately; what it sent itself is not among it."""
 
@@ -81,6 +85,8 @@ def lies(rng: random.Random, captured: list[Message]) -> Iterator[Message]:
         yield channel, bytes(changed)
         other = rng.choice(captured)[1]
         yield channel, data[:35] + other[35:]  # the head and the code of one, the body of the other
+        # As whoever has read the source would: a number that is new, and a body of one's own.
+        yield channel, data[:11] + rng.randbytes(8) + data[19:27] + rng.randbytes(16) + FORGED
         yield channel, data[: rng.randrange(len(data))]
         yield channel, rng.randbytes(rng.randrange(200))
     yield channels[0], b""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from facts import Facts
 from history import SECOND, Fault
 
@@ -22,7 +20,7 @@ def of_faults(facts: Facts) -> list[Span]:
 
 
 def answered_in(facts: Facts, *spans: Span) -> list[float]:
-    """Seconds from each request of these spans to its answer, or to the end of the client's patience; sorted."""
+    """Seconds from each request of these spans to its answer, or to the end of the client's patience."""
     took = []
     for intent in facts.intents.values():
         asked = {attempt.attempt: attempt for attempt in intent.attempts}
@@ -30,18 +28,15 @@ def answered_in(facts: Facts, *spans: Span) -> list[float]:
             at = asked[answer.attempt].at
             if any(start <= at < stop for start, stop in spans):
                 took.append((answer.at - at) / SECOND)
-    return sorted(took)
+    return took
 
 
 def delivered_in(facts: Facts, *spans: Span) -> list[float]:
-    """Seconds from each push asked for in these spans to each prompt device that was connected all the while; sorted.
+    """Seconds from each push asked for in these spans to each prompt device that was connected all the while.
 
     What did not come counts until the end of that connection.
     """
-    return sorted(_deliveries(facts, spans))
-
-
-def _deliveries(facts: Facts, spans: tuple[Span, ...]) -> Iterator[float]:
+    took = []
     for one in facts.accepted:
         at = one.intent.invoked
         if not any(start <= at < stop for start, stop in spans) or facts.gone(one, inbox_max=1 << 60):
@@ -54,9 +49,5 @@ def _deliveries(facts: Facts, spans: tuple[Span, ...]) -> Iterator[float]:
             for visit in device.visits:
                 until = visit.closed.at if visit.closed else facts.end
                 if visit.opened.at < at < until:
-                    yield (min(heard, until) - at) / SECOND
-
-
-def share(sorted_times: list[float], part: float) -> float:
-    """The time that this part of them stayed below: 0.99 for the 99th percentile."""
-    return sorted_times[min(len(sorted_times) - 1, int(len(sorted_times) * part))] if sorted_times else 0.0
+                    took.append((min(heard, until) - at) / SECOND)
+    return took
