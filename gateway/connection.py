@@ -87,6 +87,11 @@ class Connection(Telling):
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work(), name="client-frames")
 
+    def forget(self) -> None:
+        """What the client said and is not written yet was about a log that is no more."""
+        if self._waiting is not None:
+            self._waiting.clear()
+
     async def _work(self) -> None:
         try:
             while self._waiting:

@@ -33,6 +33,7 @@ class Drain:
             after_ms = random.randrange(100, 5000)  # noqa: S311 - jitter
             connection.say(frames.reconnect(after_ms=after_ms, reason=DRAINING.reason))
             connection.close(DRAINING)
+            connection.forget()
 
     async def __call__(self) -> None:
         """Move every client away. Bounded by the grace; never raises."""

@@ -99,7 +99,8 @@ class Inbox(Protocol):
     async def ack(self, user_id: str, *, session: str, seq: int, now: int) -> None:
         """Move the session's cursor up to ``seq``, never back. Callers that wait together are written together.
 
-        Raises Conflict("ack_out_of_range") beyond the head (nothing moves); a session that ended is ignored.
+        Raises Conflict("ack_out_of_range") beyond the head, and Conflict("epoch_mismatch") if the log has got another
+        name since (nothing moves, either time); a session that ended is ignored.
         Entries no device had acknowledged yet get their ``acknowledged_at``.
         """
 
@@ -108,7 +109,7 @@ class Inbox(Protocol):
     ) -> MarkedRead:
         """Mark as read. ``rev`` grows by one if anything changed. ids that are unknown, gone or read are passed over.
 
-        Raises Invalid if ``up_to`` is beyond the head.
+        Raises Invalid if ``up_to`` is beyond the head, Conflict("epoch_mismatch") as ``ack`` does.
         """
 
     async def withdraw(self, id: str, *, sender: str | None, now: int) -> Withdrawn | None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from fakes import MemoryLog, Seconds, Wire, make_ties, principal
 
-from gateway.closing import RATE_LIMITED, TOKEN_REVOKED
+from gateway.closing import DRAINING, RATE_LIMITED, TOKEN_REVOKED
 from gateway.connection import Connection
+from gateway.drain import Drain
 from gateway.model import Opening, Passing, Signal, State
 from gateway.publish import Push
 from gateway.relay import SLICE, Relay
@@ -350,3 +351,24 @@ async def test_a_client_that_talks_too_much_is_closed() -> None:
     for _ in range(11):
         connection.received('{"type":"ping"}')
     assert wire.ended == [RATE_LIMITED]
+
+
+async def test_what_a_client_said_of_a_log_that_is_no_more_is_not_written() -> None:
+    class Slow(MemoryLog):
+        asked = 0
+
+        async def ack(self, user_id: str, *, session: str, seq: int, now: int) -> None:
+            self.asked += 1
+            await gate.wait()
+
+    gate, log = asyncio.Event(), Slow("ada")
+    ties = make_ties(log)
+    connection, wire = connect(ties)
+    await settle()
+    for ref in ("1", "2", "3"):
+        connection.received(json.dumps({"type": "ack", "seq": 0, "ref": ref}))
+    await settle()
+    Drain(hub=ties.hub, grace=1.0, monotonic=Seconds()).send_away()
+    gate.set()
+    await settle()
+    assert (log.asked, wire.ended) == (1, [DRAINING])

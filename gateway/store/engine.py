@@ -66,7 +66,7 @@ async def open_store(
     else:
         opening = _sqlite(url, durability=durability, tool=tool)
     async with opening as database:
-        inbox = SqlInbox(database, inbox_max=inbox_max)
+        inbox = SqlInbox(database, inbox_max=inbox_max, epoch=epoch)
         meta = SqlMeta(database)
         try:
             epoch.became(await meta.epoch())

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from functools import partial
 
+from sqlalchemy import Connection
+
+from gateway.epoch import Epoch
+from gateway.errors import Conflict
 from gateway.group import Group
 from gateway.model import (
     Append,
@@ -27,11 +31,16 @@ TRIM_STEP = 1000
 
 
 class SqlInbox:
-    """``inbox_max``: beyond it a user is named in ``Appended.overfull``; nothing is refused or moved by itself."""
+    """``inbox_max``: beyond it a user is named in ``Appended.overfull``; nothing is refused or moved by itself.
 
-    def __init__(self, database: Database, *, inbox_max: int) -> None:
+    ``epoch`` is asked inside a transaction that takes a position: after a failover it may be another than when the
+    position was given, and then the number means something that was never seen.
+    """
+
+    def __init__(self, database: Database, *, inbox_max: int, epoch: Epoch) -> None:
         self._database = database
         self._inbox_max = inbox_max
+        self._epoch = epoch
         self._appends = Group(self._append, limit=1000, weight=2000, measure=lambda request: len(request.drafts))
         self._acks = Group(self._acknowledge)
         self._openings = Group(self._open, limit=200)
@@ -82,15 +91,20 @@ class SqlInbox:
         return await self._database.read(lambda connection: pages.receipt(connection, id, now=now))
 
     async def ack(self, user_id: str, *, session: str, seq: int, now: int) -> None:
-        await self._acks.submit(marking.Ack(user_id, session, seq, now))
+        await self._acks.submit((self._epoch.current, marking.Ack(user_id, session, seq, now)))
 
     async def mark_read(
         self, user_id: str, *, ids: Sequence[str] = (), up_to: int | None = None, now: int
     ) -> MarkedRead:
         """Also raises NotFound("user")."""
-        return await self._database.write(
-            lambda connection: marking.mark_read(connection, user_id, ids=ids, up_to=up_to, now=now)
-        )
+        meant = self._epoch.current
+
+        def work(connection: Connection) -> MarkedRead:
+            if self._epoch.current != meant:
+                raise _of_another_log()
+            return marking.mark_read(connection, user_id, ids=ids, up_to=up_to, now=now)
+
+        return await self._database.write(work)
 
     async def withdraw(self, id: str, *, sender: str | None, now: int) -> Withdrawn | None:
         return await self._database.write(lambda connection: leaving.withdraw(connection, id, sender=sender, now=now))
@@ -137,8 +151,13 @@ class SqlInbox:
                 lambda connection: append.append_each(connection, requests, inbox_max=self._inbox_max)
             )
 
-    async def _acknowledge(self, acks: list[marking.Ack]) -> Sequence[BaseException | None]:
-        return await self._database.write(lambda connection: marking.acknowledge(connection, acks))
+    async def _acknowledge(self, asked: list[tuple[str, marking.Ack]]) -> Sequence[BaseException | None]:
+        def work(connection: Connection) -> Sequence[BaseException | None]:
+            now = self._epoch.current
+            done = iter(marking.acknowledge(connection, [ack for epoch, ack in asked if epoch == now]))
+            return [next(done) if epoch == now else _of_another_log() for epoch, _ in asked]
+
+        return await self._database.write(work)
 
     async def _open(self, asked: list[pages.Arrival]) -> Sequence[Opening | BaseException]:
         return await self._database.read(lambda connection: pages.openings(connection, asked))
@@ -150,3 +169,7 @@ class SqlInbox:
         together = list({user_id for user_ids in asked for user_id in user_ids})
         found = await self._database.read(lambda connection: pages.states(connection, together))
         return [{user_id: found[user_id] for user_id in user_ids if user_id in found} for user_ids in asked]
+
+
+def _of_another_log() -> Conflict:
+    return Conflict("epoch_mismatch", "The log has another name now: forget the numbers kept with it.")

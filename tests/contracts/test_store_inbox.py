@@ -342,3 +342,25 @@ async def test_an_entry_is_only_its_users(world: World) -> None:
     assert (await world.store.inbox.entry("ann", stored.id, now=world.now)).seq == 1
     with pytest.raises(NotFound):
         await world.store.inbox.entry("bob", stored.id, now=world.now)
+
+
+async def test_a_position_that_was_given_under_another_epoch_moves_nothing(world: World) -> None:
+    """A failover while it is on its way: the number now belongs to something that the device has never seen."""
+    await world.user()
+    session = await world.session()
+    await world.push(amount=3)
+    inbox, now = world.store.inbox, world.now
+    on_their_way = [
+        asyncio.ensure_future(inbox.ack("ann", session=session.id, seq=2, now=now)),
+        asyncio.ensure_future(inbox.mark_read("ann", up_to=2, now=now)),
+    ]
+    await asyncio.sleep(0)  # noqa: TID251 - lets them begin, waits for no time
+    world.store.epoch.became("another")
+    for one in on_their_way:
+        with pytest.raises(Conflict) as refused:
+            await one
+        assert refused.value.code == "epoch_mismatch"
+    assert (await world.store.sessions.get(session.id)).cursor == 0
+    assert (await inbox.states(["ann"]))["ann"].unread == 3
+    await inbox.ack("ann", session=session.id, seq=1, now=now)
+    assert (await world.store.sessions.get(session.id)).cursor == 1

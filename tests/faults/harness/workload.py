@@ -48,7 +48,8 @@ class Workload:
         users = await asyncio.gather(*[asyncio.to_thread(node.user) for _ in range(plan.users)])
         signing_in = [asyncio.to_thread(user.token) for user in users for _ in range(plan.devices)]
         tokens = iter(await asyncio.gather(*signing_in))
-        victims = self.rng.sample(range(plan.users * 2), plan.victims)  # of the prompt ones, which are two of each user
+        # One user's at most one, so that everybody keeps one; of the prompt ones, which are two of each user.
+        victims = {number: self.rng.randrange(2) for number in self.rng.sample(range(plan.users), plan.victims)}
         for number, user in enumerate(users):
             self.heads[user.id] = 0
             for at in range(plan.devices):
@@ -62,7 +63,7 @@ class Workload:
                 self.devices.append(device)
                 if at == 0 and number < plan.twins:
                     self.devices.append(device.twin(Habit.SLOW if number % 2 else Habit.ACKS))
-                if at < 2 and number * 2 + at in victims:
+                if victims.get(number) == at:
                     self.victims.append(device)
         self.producers = [
             Producer(
