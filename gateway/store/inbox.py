@@ -26,8 +26,8 @@ from gateway.store import append, leaving, marking, pages
 from gateway.store.database import Database
 
 OVERFULL_STEP = 20_000
-TRIM_STEP = 1000
-"""Entries that one transaction of a trim moves at most."""
+TRIM_USERS, TRIM_STEP = 200, 1000
+"""Users whose inboxes one transaction of a trim holds at most, and entries that it moves."""
 
 
 class SqlInbox:
@@ -118,13 +118,15 @@ class SqlInbox:
     async def trim(self, user_ids: Iterable[str], *, keep: int, now: int) -> int:
         wanted = tuple(user_ids)
         moved = 0
-        while True:
-            step = await self._database.write(
-                lambda connection: leaving.trim(connection, wanted, keep=keep, now=now, limit=TRIM_STEP)
-            )
-            moved += step
-            if step < TRIM_STEP:
-                return moved
+        for at in range(0, len(wanted), TRIM_USERS):
+            some = wanted[at : at + TRIM_USERS]
+            step = TRIM_STEP
+            while step == TRIM_STEP:
+                step = await self._database.write(
+                    partial(leaving.trim, user_ids=some, keep=keep, now=now, limit=TRIM_STEP)
+                )
+                moved += step
+        return moved
 
     async def overfull(self, *, keep: int) -> Sequence[str]:
         found: list[str] = []

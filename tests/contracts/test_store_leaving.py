@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import Connection
 
 from gateway.errors import NotFound
 from gateway.model import Withdrawn
+from gateway.store import inbox, leaving
 
 if TYPE_CHECKING:
     from tests.contracts.conftest import World
@@ -139,3 +142,24 @@ async def test_a_deleted_user_leaves_receipts_and_no_inbox(world: World) -> None
     assert (await world.store.inbox.receipt(stored.id, now=world.now)).state == "stored"
     assert await world.store.inbox.states(["ann"]) == {}
     assert (await world.append(world.draft("ann"))).outcomes[0].seq is None
+
+
+async def test_a_trim_of_many_users_holds_only_some_of_them_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever pushes to the others need not wait for all of it."""
+    users = [f"u{n}" for n in range(5)]
+    for id in users:
+        await world.user(id)
+        await world.push(id, amount=3)
+    held: list[int] = []
+    trim = leaving.trim
+
+    def noted(connection: Connection, user_ids: Sequence[str], **more: Any) -> int:
+        held.append(len(user_ids))
+        return trim(connection, user_ids, **more)
+
+    monkeypatch.setattr(leaving, "trim", noted)
+    monkeypatch.setattr(inbox, "TRIM_USERS", 2)
+    assert await world.store.inbox.trim(users, keep=1, now=world.now) == 10
+    assert held == [2, 2, 1]
