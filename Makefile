@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test faults check coverage bench lock clean
+.PHONY: help serve test faults mutants check coverage bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test: $(VENV)/.dev ## run all tests (ARGS="-k revoked -x" passes on to pytest)
 
 faults: $(VENV)/.dev ## run every row of the fault matrix (FAULTS_SEEDS=10: each with ten seeds; FAULTS_SEED=n: with that one)
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/faults $(ARGS)
+
+mutants: $(VENV)/.dev ## break the gateway on purpose, see the tests notice, write the table into docs/reliability.md
+	@$(PY) -m tests.mutants.run $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
 	@$(VENV)/bin/ruff check --quiet . && echo "ruff check   ok"

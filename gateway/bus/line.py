@@ -21,6 +21,7 @@ CONNECT_S = 2.0
 MOST_UNREAD = 16 << 20
 """Bytes a single reply may have: more is nobody's message, and would be kept in memory until it is whole."""
 _NOTHING: Final = object()
+_PARTS = frozenset({"connection_class", "host", "port", "path", "db", "username", "password"})
 
 Reply = Any
 
@@ -42,15 +43,25 @@ class Server:
 
     @classmethod
     def of(cls, url: str) -> Server:
-        """From a URL as redis-py reads it, ``ssl_…`` options included. Raises ValueError if it cannot be used."""
+        """From a URL as redis-py reads it, with ``ssl_…`` options for ``rediss://``.
+
+        Raises ValueError if it cannot be used: for any other option too, for what would not be heeded here, or would
+        break whoever else is given the URL, must not be believed in.
+        """
         try:
             given = dict(cast("dict[str, Any]", parse_url(url)))
-        except ValueError:  # its text may hold a piece of the password
+            if "@" in url.partition("?")[2]:
+                raise ValueError
+        except ValueError:  # its text may hold a piece of the password, and so may what looks like an option
             raise ValueError(
                 "cannot be read: a password or a name with other than letters is percent-encoded"
             ) from None
         tls = None
-        if url.startswith("rediss://"):
+        secure = url.startswith("rediss://")
+        for name in given.keys() - _PARTS:
+            if not (secure and name.startswith("ssl_")):
+                raise ValueError(f"its option {name} is not known: ssl_… are, with rediss://")
+        if secure:
             options = {name: value for name, value in given.items() if name.startswith("ssl_")}
             try:
                 tls = SSLConnection(**options).ssl_context.get()

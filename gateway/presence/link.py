@@ -61,6 +61,8 @@ class Link:
             raise Unreached(f"no answer within {within:g} s", late=True) from None
         except (RedisError, RedisClusterException, OSError) as error:
             raise Unreached(str(error) or type(error).__name__, late=False) from error
+        except RuntimeError as error:  # uvloop's word for a connection that was reset while it was being written to
+            raise Unreached(str(error), late=False) from error
         if answers and isinstance(answers[0], Exception):
             raise Unreached(str(answers[0]), late=False)
         return answers

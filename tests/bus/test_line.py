@@ -185,6 +185,9 @@ def test_an_address_is_read_as_redis_py_reads_it() -> None:
         ("rediss://example?ssl_ca_certs=/no/such/file", "ssl_ca_certs cannot be used"),
         ("rediss://example?ssl_cert_reqs=maybe", "ssl_cert_reqs cannot be used"),
         ("rediss://example?ssl_colour=red", "ssl_colour cannot be used"),
+        ("redis://:x?pa=s@example", "cannot be read"),
+        ("redis://example?decode_responses=true", "option decode_responses is not known"),
+        ("redis://example?ssl_cert_reqs=none", "option ssl_cert_reqs is not known"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_a_value_error_without_its_password(url: str, complaint: str) -> None:

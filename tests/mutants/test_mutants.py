@@ -123,7 +123,10 @@ def test_a_row_that_did_not_run_is_not_caught() -> None:
 
 
 REPORT = """<?xml version="1.0"?><testsuites><testsuite>
-<testcase classname="tests.faults.test_x" name="test_P1_x[a]"><failure message="AssertionError: I8: u1">…</failure></testcase>
+<testcase classname="tests.faults.test_x" name="test_P1_x[a]"><failure message="AssertionError: I1">x.py:1: in f
+E   AssertionError: I1: u0
+E   I8: u1
+x.py:2: AssertionError</failure></testcase>
 <testcase classname="tests.faults.test_x" name="test_P1_x[a]"><error message="and the log">…</error></testcase>
 <testcase classname="tests.faults.test_x" name="test_P1_x[b]"><error message="on setup">…</error></testcase>
 <testcase classname="tests.faults.test_x" name="test_P1_x[c]"><skipped message="no strace"/></testcase>
@@ -141,7 +144,7 @@ def test_a_report_of_pytest_is_read(tmp_path: Path) -> None:
     rows = read(tmp_path / "report.xml")
     found = Verdict(rows=rows)
     assert [one.result for one in found.of("tests/faults/test_x.py::test_P1_x")] == ["red", "error", "skipped"]
-    assert [one.said for one in found.of("tests/faults/test_x.py::test_P1_x[a]")] == ["AssertionError: I8: u1"]
+    assert [one.said for one in found.of("tests/faults/test_x.py::test_P1_x[a]")] == ["AssertionError: I1: u0\nI8: u1"]
     assert found.of("tests/faults/test_y.py::test_P1_x") == []
     assert found.of("tests/faults/test_x.py::test_P1_x[d]") == []
 

@@ -145,7 +145,7 @@ def read(report: Path) -> dict[tuple[str, str], Outcome]:
         outcome = Outcome("green")
         for child in case:
             if child.tag == "failure":
-                outcome = Outcome("red", child.get("message") or "")
+                outcome = Outcome("red", _said(child))
             elif child.tag == "error" and outcome.result == "green":
                 outcome = Outcome("error", child.get("message") or "")
             elif child.tag == "skipped":
@@ -154,3 +154,9 @@ def read(report: Path) -> dict[tuple[str, str], Outcome]:
         if key not in rows or rows[key].result != "red":  # an error on the way out comes as a second case
             rows[key] = outcome
     return rows
+
+
+def _said(failure: ElementTree.Element) -> str:
+    """What was raised, whole: the attribute holds the beginning only, the text marks it with an E."""
+    lines = [line[4:] for line in (failure.text or "").splitlines() if line.startswith("E   ")]
+    return "\n".join(lines) or failure.get("message") or ""
