@@ -123,8 +123,8 @@ def _post(token: str, **members: object) -> bytes:
     """A push as it goes over the wire."""
     body = json.dumps(members).encode()
     return (
-        f"POST /notifications HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"POST /notifications HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 

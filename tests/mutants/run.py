@@ -43,21 +43,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the copies, and say where")
     given = parser.parse_args(arguments)
     chosen = [one for one in MUTANTS if not given.words or any(word in one.name for word in given.words)]
+    began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="gw-mutants-"))
     try:
-        changed = {one.name: one.changed(ROOT) for one in chosen}
+        source = place / "source"
+        copy(ROOT, source, {})  # whoever edits the checkout meanwhile changes nothing here
+        changed = {one.name: one.changed(source) for one in chosen}
+        with ThreadPoolExecutor(given.jobs) as pool:
+            baselines = [] if given.no_baseline else [
+                pool.submit(unchanged, source, place / f"unchanged{number}", rows)
+                for number, rows in enumerate(shares(chosen, given.jobs)) if rows
+            ]  # fmt: skip
+            trials = [pool.submit(trial, source, place / one.name, one, changed[one.name]) for one in chosen]
+            strange = [line for baseline in baselines for line in baseline.result()]
+            findings = [finding for one in trials for finding in one.result()]
     except Misfit as misfit:
         say(f"a mutant does not fit the source any more: {misfit}")
         return 1
-    began, place = time.monotonic(), Path(tempfile.mkdtemp(prefix="gw-mutants-"))
-    try:
-        with ThreadPoolExecutor(given.jobs) as pool:
-            baselines = [] if given.no_baseline else [
-                pool.submit(unchanged, place / f"unchanged{number}", rows)
-                for number, rows in enumerate(shares(chosen, given.jobs)) if rows
-            ]  # fmt: skip
-            trials = [pool.submit(trial, place / one.name, one, changed[one.name]) for one in chosen]
-            strange = [line for baseline in baselines for line in baseline.result()]
-            findings = [finding for one in trials for finding in one.result()]
     finally:
         if given.keep:
             say(f"the copies are in {place}")
@@ -87,9 +88,9 @@ def shares(mutants: Sequence[Mutant], count: int) -> list[list[str]]:
     return [[row for row in rows if files.index(row.partition("::")[0]) % count == number] for number in range(count)]
 
 
-def unchanged(place: Path, rows: Sequence[str]) -> list[str]:
+def unchanged(source: Path, place: Path, rows: Sequence[str]) -> list[str]:
     """What is not green in the build as it is."""
-    copy(ROOT, place, {})
+    copy(source, place, {})
     verdict = run(place, rows, within=3 * WITHIN)
     strange = [] if verdict.finished else [f"pytest did not come to its end: {verdict.output[-2000:]}"]
     for row in rows:
@@ -100,8 +101,8 @@ def unchanged(place: Path, rows: Sequence[str]) -> list[str]:
     return strange
 
 
-def trial(place: Path, mutant: Mutant, changed: dict[str, str]) -> list[Finding]:
-    copy(ROOT, place, changed)
+def trial(source: Path, place: Path, mutant: Mutant, changed: dict[str, str]) -> list[Finding]:
+    copy(source, place, changed)
     began = time.monotonic()
     verdict = run(place, list(dict.fromkeys(sight.row for sight in mutant.seen_by)), within=WITHIN)
     findings = [judged(mutant, sight, verdict) for sight in mutant.seen_by]

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from servers import Postgres, short_directory
+from sqlalchemy import Connection
 from wire import eventually_async
 
 from gateway.errors import StoreUnavailable
 from gateway.model import Actor, Append, Draft
 from gateway.store.engine import Store, open_store
+from gateway.store.postgres.database import PostgresDatabase
 
 NOW = 1_700_000_000_000
 
@@ -145,3 +147,32 @@ async def test_under_relaxed_durability_each_start_of_the_server_is_another_hist
 
         await eventually_async(again, what="it answers again")
         assert node.epoch.current != before
+
+
+class Named:
+    """A lineage that lets everybody in."""
+
+    mark: str | None = "first"
+
+    def look(self, connection: object) -> None:
+        pass
+
+
+async def test_a_connection_from_before_another_history_is_not_used_again(pair: Pair) -> None:
+    """The old server may live on, unnoticed, and still answer on what was connected to it."""
+    lineage = Named()
+    url = pair.first.create("gw")
+    database = PostgresDatabase(url, connections=3, waits_for_disk=None, lineage=lineage)
+    try:
+        for ask in (database.read, database.write, database.read_first):
+            lineage.mark = "first"
+            before = await ask(backend)
+            assert await ask(backend) == before, "connections are kept: or this shows nothing"
+            lineage.mark = "second"
+            assert await ask(backend) != before
+    finally:
+        await database.close()
+
+
+def backend(connection: Connection) -> int:
+    return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 from sqlalchemy import URL, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.store.errors import StoreError
@@ -26,6 +26,16 @@ PATIENT_IDLE_MS = 60_000
 KEEPALIVES = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
 """Seconds. The server notices a node whose machine is gone, and a firewall on the way does not take an idle connection
 for a dead one. Without effect on a Unix socket."""
+
+
+class Lineage(Protocol):
+    """Which history of the log connections have to lead to; ``mark`` changes when another one is adopted."""
+
+    mark: str | None
+
+    def look(self, connection: Any) -> None:
+        """Raises for a new DBAPI connection that must not be used."""
+
 
 Isolation = Literal["READ COMMITTED", "REPEATABLE READ", "AUTOCOMMIT"]
 
@@ -56,12 +66,12 @@ def engine(
     waits_for_disk: bool | None = None,
     application: str,
     patience: float,
-    on_connect: Callable[[Any], None] | None = None,
+    lineage: Lineage | None = None,
     limits: bool = True,
 ) -> AsyncEngine:
     """A pool of at most ``size`` connections. ``patience``: seconds to wait for a free one.
 
-    ``waits_for_disk``: whether a commit does; None leaves that to the server. ``on_connect`` is given each new one.
+    ``waits_for_disk``: whether a commit does; None leaves that to the server. ``lineage`` looks at each one.
     ``limits=False``: no limit for statements, for what is done once and may take as long as the tables are large.
     """
     # Compiling a statement takes longer than running any of ours.
@@ -94,9 +104,22 @@ def engine(
             **_tls(url.query),
         },
     )
-    if on_connect is not None:
-        event.listen(made.sync_engine, "connect", lambda connection, _: on_connect(connection))
+    if lineage is not None:
+        _keep_to(made, lineage)
     return made
+
+
+def _keep_to(engine: AsyncEngine, lineage: Lineage) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, record: Any) -> None:
+        lineage.look(connection)
+        record.info["mark"] = lineage.mark
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def checkout(connection: Any, record: Any, proxy: object) -> None:
+        # A server that was replaced, and lives on unnoticed, still answers on the connections from before.
+        if record.info["mark"] != lineage.mark:
+            raise DisconnectionError("it leads to a history that is over")
 
 
 def _without_options(url: URL) -> URL:

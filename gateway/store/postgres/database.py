@@ -23,7 +23,7 @@ from gateway.errors import StoreUnavailable
 from gateway.store.database import Durability, Work
 from gateway.store.errors import StoreError
 from gateway.store.postgres import failing
-from gateway.store.postgres.connecting import engine, url_of
+from gateway.store.postgres.connecting import Lineage, engine, url_of
 from gateway.store.postgres.failing import Meaning
 from gateway.store.postgres.history import Moved
 
@@ -41,7 +41,7 @@ log = logging.getLogger("gateway.store")
 class PostgresDatabase:
     """Implements ``store.database.Database``. ``connections``: at most so many, and one more for ``read_first``.
 
-    ``on_connect`` looks at each new connection and may refuse it by raising ``history.Moved``.
+    ``lineage`` may refuse a connection by raising ``history.Moved``; one from before its mark changed is replaced.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PostgresDatabase:
         connections: int,
         waits_for_disk: bool | None,
         application: str = "gateway",
-        on_connect: Callable[[Any], None] | None = None,
+        lineage: Lineage | None = None,
         on_moved: Callable[[], None] = lambda: None,
     ) -> None:
         parsed = url_of(url)
@@ -59,15 +59,15 @@ class PostgresDatabase:
         self._on_moved = on_moved
         self._writers = engine(
             parsed, size=writers, isolation="READ COMMITTED", waits_for_disk=waits_for_disk, application=application,
-            patience=PATIENCE, on_connect=on_connect,
+            patience=PATIENCE, lineage=lineage,
         )  # fmt: skip
         self._readers = engine(
             parsed, size=max(1, connections - writers), isolation="REPEATABLE READ", read_only=True,
-            application=application, patience=PATIENCE, on_connect=on_connect,
+            application=application, patience=PATIENCE, lineage=lineage,
         )  # fmt: skip
         self._first = engine(
             parsed, size=1, isolation="AUTOCOMMIT", read_only=True, application=application, patience=PATIENCE,
-            on_connect=on_connect,
+            lineage=lineage,
         )  # fmt: skip
         self._under_way: set[asyncio.Task[Any]] = set()
         self._failing: set[str] = set()

@@ -125,7 +125,7 @@ async def opened(
         except FAILURES as error:
             raise _cannot(url, "opened", error) from error
         database = PostgresDatabase(
-            url, connections=connections, waits_for_disk=waits, application=application, on_connect=known.look,
+            url, connections=connections, waits_for_disk=waits, application=application, lineage=known,
             on_moved=moved,
         )  # fmt: skip
         try:
