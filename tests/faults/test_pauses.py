@@ -28,14 +28,15 @@ async def test_P3_a_node_that_stood_still_under_load_goes_on_and_tells_nothing_t
 
     async def stand_still(scene: Scene) -> None:
         victim = scene.unrevoked.pop()
-        with scene.fault("SIGSTOP", dark=scene.load.sites):
-            await stop_between_writes(node)
-            try:
+        try:
+            await stop_between_writes(node)  # before the fault begins: it answers until it has succeeded
+            with scene.fault("SIGSTOP", dark=scene.load.sites):
                 await scene.load.passed(PAUSE / 2)
                 await scene.load.revoke(victim, by=partial(by_command, node, victim.session))
                 await scene.load.passed(PAUSE / 2)
-            finally:
                 os.kill(node.pid, signal.SIGCONT)
+        finally:
+            os.kill(node.pid, signal.SIGCONT)
 
     await run_row(row, [Site.of("n1", node)], during=stand_still, place=tmp_path)
     assert node.complaints() == []

@@ -16,7 +16,7 @@ from checker import Bounds
 from clusters import bugs, by_hand, examine, kill_all, named, nothing_left_open, start_nodes, through
 from faultproxy import Link, Links
 from faulty import FastNode, Row
-from history import SECOND, Answered, Fault, Gapped, History, Invoked, Probed, Received
+from history import SECOND, Answered, Fault, Gapped, History, Invoked, Probed, Received, SignedIn
 from plan import Plan, Site
 from resources import given_back, held
 from rows import Scene, run_row
@@ -89,11 +89,13 @@ def slowest_answer(history: History) -> float:
 
 
 def told_while_stale(history: History, *, slack: float = 0.5) -> list[Received | Gapped]:
-    """What reached a socket when every node knew nothing of revocations any more. ``slack``: our own reader's."""
+    """What reached a socket when every node knew nothing of revocations any more. ``slack``: our own reader's. Of
+    devices that read at once: the others still read what was written to them long before."""
     begin, end = (event.at for event in history.of(Fault))
     stale = begin + round((FRESH_FOR + slack) * SECOND)
     told: list[Received | Gapped] = [*history.of(Received), *history.of(Gapped)]
-    return [event for event in told if stale < event.at < end]
+    prompt = {one.device for one in history.of(SignedIn) if one.prompt}
+    return [event for event in told if stale < event.at < end and event.device in prompt]
 
 
 # -- G5: nobody knows whether it was committed ------------------------------------------------------------------------

@@ -77,7 +77,7 @@ DELIVERY = (
             ),
         ],
         [
-            Sight(P3, I3),
+            Sight(P3, f"{I3}|every device has come back and was told everything: not within"),
             Sight(
                 "tests/wire/test_promise.py::test_beyond_the_inbox_limit_the_oldest_fall_out_and_are_told_with_a_gap",
                 r"^AssertionError: \{'type': 'notification'",

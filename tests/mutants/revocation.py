@@ -66,9 +66,8 @@ REVOCATION = (
                 I8,
             ),
             Sight(
-                "tests/faults/test_stop.py"
-                "::test_P3_after_a_pause_nobody_healthy_is_dropped_and_who_was_revoked_meanwhile_hears_nothing_more",
-                r"a revoked session was sent something|its inbox was read for a revoked session",
+                "tests/test_revoke.py::test_a_node_that_cannot_read_is_stale_after_a_second_and_fresh_again_when_it_can",
+                r"assert not True",
             ),
         ],
     ),
@@ -137,8 +136,8 @@ REVOCATION = (
         ],
         [
             Sight(
-                "tests/store/test_postgres.py::test_whoever_reads_the_number_of_a_revocation_has_read_every_lower_one",
-                r"assert \[",
+                "tests/store/test_postgres.py::test_a_revocation_whose_commit_is_late_has_the_higher_number",
+                r"assert \[2\] == \[1, 2\]",
             )
         ],
     ),

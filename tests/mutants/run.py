@@ -6,11 +6,12 @@ Writes what it found into docs/reliability.md. Changes nothing else: each build 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from tests.mutants import tables
 from tests.mutants.catalogue import MUTANTS
 from tests.mutants.mutant import Misfit, Mutant, Sight
-from tests.mutants.trial import Verdict, copy, run
+from tests.mutants.trial import Verdict, copy, end, run
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHIN = 300.0
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = place / "source"
         copy(ROOT, source, {})  # whoever edits the checkout meanwhile changes nothing here
         changed = {one.name: one.changed(source) for one in chosen}
-        with ThreadPoolExecutor(given.jobs) as pool:
+        with ThreadPoolExecutor(given.jobs) as pool, let_go(pool, place):
             baselines = [] if given.no_baseline else [
                 pool.submit(unchanged, source, place / f"unchanged{number}", rows)
                 for number, rows in enumerate(shares(chosen, given.jobs)) if rows
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trials = [pool.submit(trial, source, place / one.name, one, changed[one.name]) for one in chosen]
             strange = [line for baseline in baselines for line in baseline.result()]
             findings = [finding for one in trials for finding in one.result()]
+    except KeyboardInterrupt:
+        return 130
     except Misfit as misfit:
         say(f"a mutant does not fit the source any more: {misfit}")
         return 1
@@ -74,6 +77,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f" {len(findings) - len(survived)} caught, {len(survived)} not"
     )
     return 1 if strange or survived else 0
+
+
+@contextlib.contextmanager
+def let_go(pool: ThreadPoolExecutor, place: Path) -> Iterator[None]:
+    """If the block fails or is interrupted, no trial begins any more, and those under way are ended."""
+    try:
+        yield
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end(place)
+        raise
 
 
 def say(line: str) -> None:

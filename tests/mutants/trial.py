@@ -73,7 +73,8 @@ def run(place: Path, rows: Sequence[str], *, within: float) -> Verdict:
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(temporary),
     }
-    with _ended(temporary):
+    with contextlib.ExitStack() as stack:
+        stack.callback(end, temporary)
         where = subprocess.run(
             [sys.executable, "-c", "import gateway; print(gateway.__file__)"], cwd=place, env=environment, text=True,
             capture_output=True, check=False,
@@ -110,25 +111,21 @@ def _waited(process: subprocess.Popen[bytes], within: float) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _ended(temporary: Path) -> Iterator[None]:
-    """Whatever the block starts is over when it is left, also what has gone into a session of its own."""
-    try:
-        yield
-    finally:
-        for _ in range(50):
-            left = list(_belonging(temporary))
-            if not left:
-                break
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.1)
+def end(place: Path) -> None:
+    """Kill whatever was started from under ``place``, also what has gone into a session of its own."""
+    for _ in range(50):
+        left = list(_belonging(place))
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
 
 
-def _belonging(temporary: Path) -> Iterator[int]:
+def _belonging(place: Path) -> Iterator[int]:
     """Processes that have the directory in their environment, or stand in it."""
-    mark = os.fsencode(temporary)
+    mark = os.fsencode(place)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             with contextlib.suppress(OSError):
