@@ -66,7 +66,8 @@ def of_rows(reports: Iterable[Path]) -> str:
     red: dict[str, int] = defaultdict(int)
     for report in reports:
         for case in ElementTree.parse(report).getroot().iter("testcase"):
-            name = re.sub(r"\[?-?seed\d+\]?", "", case.get("name") or "").removeprefix("test_")
+            name = re.sub(r"seed\d+-?", "", case.get("name") or "").replace("-]", "]").removesuffix("[]")
+            name = name.removeprefix("test_")
             red[name] += case.find("failure") is not None or case.find("error") is not None
             for given in case.iter("property"):
                 if given.get("name") == "row":
@@ -78,7 +79,7 @@ def of_rows(reports: Iterable[Path]) -> str:
         back = [float(one["back_s"]) for one in counts if "back_s" in one]
         cells = [str(number) for number in sums]
         slowest = f"{max(back):.1f} s" if back else ""
-        sentence = name.replace("_", " ")
+        sentence = name.replace("_", " ").replace("[", " [")
         lines.append(f"| {sentence} | {len(counts)} | {' | '.join(cells)} | {slowest} | {red[name]} |")
     return "\n".join(lines)
 

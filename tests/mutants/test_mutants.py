@@ -130,10 +130,10 @@ x.py:2: AssertionError</failure></testcase>
 <testcase classname="tests.faults.test_x" name="test_P1_x[a]"><error message="and the log">…</error></testcase>
 <testcase classname="tests.faults.test_x" name="test_P1_x[b]"><error message="on setup">…</error></testcase>
 <testcase classname="tests.faults.test_x" name="test_P1_x[c]"><skipped message="no strace"/></testcase>
-<testcase classname="tests.faults.test_x" name="test_R1_y_z[seed0]"><properties>
+<testcase classname="tests.faults.test_x" name="test_R1_y_z[seed0-a-b]"><properties>
   <property name="row" value="test_R1_y_z[seed0] seed=1 attempted=10 ok=9 indeterminate=1 received=30 dup=2 lost=0 faults=1 back_s=0.5"/>
 </properties></testcase>
-<testcase classname="tests.faults.test_x" name="test_R1_y_z[seed1]"><properties>
+<testcase classname="tests.faults.test_x" name="test_R1_y_z[a-b-seed1]"><properties>
   <property name="row" value="test_R1_y_z[seed1] seed=2 attempted=5 ok=5 indeterminate=0 received=15 dup=0 lost=0 faults=1 back_s=1.26"/>
 </properties><failure message="x"/></testcase>
 </testsuite></testsuites>"""  # noqa: E501
@@ -181,4 +181,4 @@ def test_a_finding_is_a_row_of_the_table() -> None:
 def test_counts_of_a_row_are_added_over_its_seeds(tmp_path: Path) -> None:
     (tmp_path / "report.xml").write_text(REPORT)
     lines = tables.of_rows([tmp_path / "report.xml"]).splitlines()
-    assert lines[2:] == ["| R1 y z | 2 | 15 | 14 | 1 | 45 | 2 | 0 | 2 | 1.3 s | 1 |"]
+    assert lines[2:] == ["| R1 y z [a-b] | 2 | 15 | 14 | 1 | 45 | 2 | 0 | 2 | 1.3 s | 1 |"]
