@@ -18,7 +18,7 @@ from gateway.api.openapi import FastLane, install
 from gateway.first_start import FirstAdmin
 from gateway.garbage import settle_garbage
 from gateway.logs import bind_request, bind_worker
-from gateway.opening import Overrides, node_name, open_gateway
+from gateway.opening import node_name, open_gateway
 from gateway.settings import Settings, SettingsError
 from gateway.siblings import Crew
 from gateway.sockets.accepting import Share, Shares
@@ -59,7 +59,6 @@ def create_app(
     settings: Settings,
     *,
     on_first_admin: FirstAdmin | None = None,
-    overrides: Overrides | None = None,
     crew: Crew | None = None,
 ) -> GatewayApp:
     """The ASGI application. It works under any ASGI server; its own (``run``) also hands sockets over and drains."""
@@ -68,7 +67,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with AsyncExitStack() as stack:
-            opening = open_gateway(settings, on_first_admin=on_first_admin, overrides=overrides, crew=crew)
+            opening = open_gateway(settings, on_first_admin=on_first_admin, crew=crew)
             try:
                 services = await stack.enter_async_context(opening)
             except (SettingsError, StoreError) as error:

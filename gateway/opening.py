@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -45,23 +44,12 @@ from gateway.ties import Ties
 log = logging.getLogger("gateway")
 
 
-@dataclass(frozen=True, slots=True)
-class Overrides:
-    """What tests put in place of the real thing; None keeps the real one."""
-
-    clock: Clock | None = None
-    monotonic: Callable[[], float] | None = None
-    bus: Bus | None = None
-    presence: Presence | None = None
-
-
 @asynccontextmanager
 async def open_gateway(
     settings: Settings,
     *,
     role: Literal["serve", "tool"] = "serve",
     on_first_admin: FirstAdmin | None = None,
-    overrides: Overrides | None = None,
     crew: Crew | None = None,
 ) -> AsyncIterator[Services]:
     """Open everything, in order; migrations are applied and the first admin made on the way.
@@ -71,9 +59,7 @@ async def open_gateway(
     several that serve one port. Raises SettingsError for a key that cannot be used,
     ``store.engine.StoreInUse`` if another node has the database.
     """
-    given = overrides or Overrides()
-    clock: Clock = given.clock or time.time
-    monotonic = given.monotonic or time.monotonic
+    clock, monotonic = time.time, time.monotonic
     async with AsyncExitStack() as stack:
         node = node_name(settings)
         store = await stack.enter_async_context(
@@ -94,7 +80,6 @@ async def open_gateway(
             stack.callback(_metrics_server(metrics, settings.metrics_port))
         metrics.watch(connections=hub.__len__, users=lambda: len(hub.users), bans=denylist.__len__)
         bus, presence = await _between_nodes(settings, store, node, role, clock, monotonic, metrics)
-        bus, presence = given.bus or bus, given.presence or presence
         passwords = Passwords(settings.password_hashers)
         stack.callback(passwords.close)
         revoker = Revoker(

@@ -179,8 +179,6 @@ class Users(Protocol):
         """Sessions and inbox go; the id is never given again, the username is free. Raises NotFound("user"),
         Conflict("last_admin")."""
 
-    async def count(self) -> int: ...
-
 
 class Sessions(Protocol):
     async def start(

@@ -166,10 +166,6 @@ class SqlUsers:
 
         return await self._database.write(work)
 
-    async def count(self) -> int:
-        statement = select(func.count()).select_from(users).where(users.c.deleted_at.is_(None))
-        return await self._database.read(lambda connection: int(connection.execute(statement).scalar_one()))
-
 
 def user_of(row: Row[*tuple[Any, ...]] | tuple[Any, ...]) -> User:
     return User(*row)

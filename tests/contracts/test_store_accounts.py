@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from stores import people
 
 from gateway.errors import BadCredentials, Conflict, Invalid, NotFound, UserDisabled
 from gateway.model import PUSH, Actor, Ban, Client, Revocation, SigningKey, Target
@@ -52,7 +53,7 @@ async def test_the_id_of_a_deleted_user_is_never_given_again_but_the_name_is(wor
     ann = await world.user("ann")
     await world.store.users.delete("ann", by=world.by, now=world.now, until=world.until)
     assert await world.store.users.credentials(ann.username) is None
-    assert await world.store.users.count() == 0
+    assert await people(world.store) == 0
     create = world.store.users.create
     with pytest.raises(Conflict) as refusal:
         await create(id="ann", username="new", role="user", password_hash="h", by=world.by, now=world.now)

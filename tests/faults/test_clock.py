@@ -6,16 +6,13 @@ What has a date keeps it; heartbeats, polling and freshness are counted on anoth
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
+from clocks import Clock
 from faulty import FastNode, Row
 from forks import Forks
 from history import Closed, Fault
@@ -25,67 +22,15 @@ from wire import Node
 
 HOUR = 3600
 
-SHIM = """
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-
-static volatile long long *ahead;
-
-__attribute__((constructor)) static void begin(void) {
-    int file = open(getenv("CLOCK_FILE"), O_RDONLY);
-    ahead = mmap(NULL, sizeof *ahead, PROT_READ, MAP_SHARED, file, 0);
-    close(file);
-}
-
-int clock_gettime(clockid_t clock, struct timespec *at) {
-    int result = syscall(SYS_clock_gettime, clock, at);
-    if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) at->tv_sec += *ahead;
-    return result;
-}
-
-int gettimeofday(struct timeval *restrict at, void *restrict zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    at->tv_sec = now.tv_sec;
-    at->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-
-time_t time(time_t *at) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (at) *at = now.tv_sec;
-    return now.tv_sec;
-}
-"""
-
 
 @pytest.fixture
 def jumping(tmp_path: Path, forks: Forks) -> Iterator[tuple[FastNode, Callable[[int], None]]]:
     """A node, and what sets its clock so many seconds ahead."""
-    unable = pytest.fail if os.environ.get("CI") else pytest.skip
-    compiler = shutil.which("cc")
-    if compiler is None:
-        unable("there is no C compiler: nothing else moves the clock of one process")
-    source, shim, clock = (tmp_path / name for name in ("shim.c", "shim.so", "clock"))
-    source.write_text(SHIM)
-    clock.write_bytes(struct.pack("q", 0))
-    subprocess.run([str(compiler), "-shared", "-fPIC", "-O1", "-o", str(shim), str(source)], check=True)
-
-    def jump(ahead: int) -> None:
-        with clock.open("r+b", buffering=0) as file:
-            file.write(struct.pack("q", ahead))
-
-    prefix = ("env", f"LD_PRELOAD={shim}", f"CLOCK_FILE={clock}")
+    clock = Clock(tmp_path)
+    prefix = ("env", *(f"{name}={value}" for name, value in clock.environment.items()))
     node = FastNode(tmp_path, forks, prefix=prefix, access_token_ttl=86_400, heartbeat=2, log_level="info")
     Node.start(node)  # a process of its own: one that was forked has its C library already
-    yield node, jump
+    yield node, clock.set
     node.end()
 
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clocks import Clock
 from clusters import by_hand, examine, start_nodes
 from faulty import FastNode, Row
 from plan import Plan
@@ -31,53 +29,15 @@ MINUTES = 5 * 60_000
 NOW = 1_700_000_000_000
 BY = Actor("a")
 
-SHIM = """
-#define _GNU_SOURCE
-#include <stdlib.h>
-#include <sys/time.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-static long ahead(void) { const char *given = getenv("CLOCK_AHEAD"); return given ? atol(given) : 0; }
-
-int clock_gettime(clockid_t clock, struct timespec *at) {
-    int result = syscall(SYS_clock_gettime, clock, at);
-    if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) at->tv_sec += ahead();
-    return result;
-}
-
-int gettimeofday(struct timeval *restrict at, void *restrict zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    at->tv_sec = now.tv_sec;
-    at->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-
-time_t time(time_t *at) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (at) *at = now.tv_sec;
-    return now.tv_sec;
-}
-"""
-
 
 @pytest.fixture
 def displaced(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """A server whose clock is ``request.param`` seconds ahead."""
-    unable = pytest.fail if os.environ.get("CI") else pytest.skip
-    compiler = shutil.which("cc")
-    if compiler is None:
-        unable("there is no C compiler: nothing else moves the clock of one process")
     with short_directory("clock") as directory:
-        source, shim = directory / "shim.c", directory / "shim.so"
-        source.write_text(SHIM)
-        subprocess.run([str(compiler), "-shared", "-fPIC", "-O1", "-o", str(shim), str(source)], check=True)
-        shim.chmod(0o755)
+        clock = Clock(directory)
+        clock.set(request.param)
         (directory / "pg").mkdir()
-        server = Postgres(directory / "pg", environment={"LD_PRELOAD": str(shim), "CLOCK_AHEAD": str(request.param)})
+        server = Postgres(directory / "pg", environment=clock.environment)
         yield server.start()
         server.stop(how="immediate")
 

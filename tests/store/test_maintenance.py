@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from stores import people
 
 from gateway.model import Actor, Append, Ban, Draft, Target
 from gateway.store.engine import Store, open_store, upgrade
@@ -101,12 +102,12 @@ async def test_a_restore_needs_no_database_to_replace_and_survives_a_broken_one(
     path.unlink()
     await restore(url, target, now=NOW)
     async with open_store(url) as store:
-        assert await store.users.count() == 1
+        assert await people(store) == 1
     path.write_bytes(b"SQLite format 3\x00" + b"\xa5" * 9000)
     path.with_name("gateway.db-wal").write_bytes(b"an old log")
     await restore(url, target, now=NOW)
     async with open_store(url) as store:
-        assert await store.users.count() == 1
+        assert await people(store) == 1
 
 
 async def test_a_restore_is_refused_while_a_gateway_serves(url: str, tmp_path: Path) -> None:
@@ -118,7 +119,7 @@ async def test_a_restore_is_refused_while_a_gateway_serves(url: str, tmp_path: P
             await restore(url, target, now=NOW)
         with pytest.raises(StoreInUse):
             await new_epoch(url, now=NOW)
-        assert await store.users.count() == 1
+        assert await people(store) == 1
         assert (await store.sessions.get("s0")).ended_at is None
 
 
@@ -157,7 +158,7 @@ async def test_a_bad_backup_touches_nothing(url: str, path: Path, tmp_path: Path
         assert {file.name for file in path.parent.iterdir()} == {"gateway.db", "gateway.db.lock"}
     async with open_store(url) as store:
         assert await store.meta.epoch() == epoch
-        assert await store.users.count() == 200
+        assert await people(store) == 200
 
 
 async def test_a_new_epoch_ends_every_session_and_every_token(url: str) -> None:

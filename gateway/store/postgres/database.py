@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from gateway.errors import StoreUnavailable
 from gateway.store.database import Durability, Work
 from gateway.store.errors import StoreError
+from gateway.store.finishing import Failing, UnderWay, What
 from gateway.store.postgres import failing
 from gateway.store.postgres.connecting import Lineage, engine, url_of
 from gateway.store.postgres.failing import Meaning
@@ -69,21 +69,21 @@ class PostgresDatabase:
             parsed, size=1, isolation="AUTOCOMMIT", read_only=True, application=application, patience=PATIENCE,
             lineage=lineage,
         )  # fmt: skip
-        self._under_way: set[asyncio.Task[Any]] = set()
-        self._failing: set[str] = set()
+        self._under_way = UnderWay()
+        self._failing = Failing()
 
     async def write(self, work: Work[T]) -> T:
         # What changes nothing, a key that was used before for one, succeeds in a database that cannot be written too.
-        return await self._shielded(self._transaction(self._writers, work, "written", proves=False))
+        return await self._under_way.run(self._transaction(self._writers, work, "written", proves=False))
 
     async def read(self, work: Work[T]) -> T:
-        return await self._shielded(self._transaction(self._readers, work, "read"))
+        return await self._under_way.run(self._transaction(self._readers, work, "read"))
 
     async def read_first(self, work: Work[T]) -> T:
-        return await self._shielded(self._transaction(self._first, work, "read"))
+        return await self._under_way.run(self._transaction(self._first, work, "read"))
 
     async def prove(self, work: Work[T]) -> T:
-        return await self._shielded(self._transaction(self._writers, work, "written"))
+        return await self._under_way.run(self._transaction(self._writers, work, "written"))
 
     @property
     def refuses_writes(self) -> bool:
@@ -91,23 +91,11 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Wait for what is under way and let go of every connection."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        await self._under_way.finished()
         for pool in (self._writers, self._readers, self._first):
             await pool.dispose()
 
-    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work, name="store")
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at: whoever asked may have gone away, and a failure is no bug
-
-    async def _transaction(self, pool: AsyncEngine, work: Work[T], to_be: str, *, proves: bool = True) -> T:
+    async def _transaction(self, pool: AsyncEngine, work: Work[T], to_be: What, *, proves: bool = True) -> T:
         lost = 0
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -119,7 +107,7 @@ class PostgresDatabase:
                 cause = error.cause if isinstance(error, _CommitFailed) else error
                 if isinstance(cause, Moved):
                     self._on_moved()
-                    raise self._unavailable(to_be, cause) from cause
+                    raise self._failing.at(to_be, failing.text(cause)) from cause
                 match failing.meaning(cause):
                     case Meaning.CALLERS:
                         raise cause from None
@@ -129,11 +117,11 @@ class PostgresDatabase:
                         lost += 1  # the first one to notice that the server was restarted
                         continue
                     case _:
-                        raise self._unavailable(to_be, cause) from cause
+                        raise self._failing.at(to_be, failing.text(cause)) from cause
             if proves:
-                self._answers(to_be)
+                self._failing.no_more(to_be)
             return result
-        raise self._unavailable(to_be, StoreError("others were in the way each time"))
+        raise self._failing.at(to_be, "others were in the way each time")
 
     async def _once(self, pool: AsyncEngine, work: Work[T]) -> T:
         connection = await pool.connect()
@@ -151,17 +139,6 @@ class PostgresDatabase:
             return result
         finally:
             await connection.close()
-
-    def _unavailable(self, to_be: str, error: BaseException) -> StoreUnavailable:
-        if to_be not in self._failing:
-            self._failing.add(to_be)
-            log.error("the database cannot be %s: %s", to_be, failing.text(error))
-        return StoreUnavailable()
-
-    def _answers(self, to_be: str) -> None:
-        if to_be in self._failing:
-            self._failing.remove(to_be)
-            log.info("the database can be %s again", to_be)
 
 
 class _CommitFailed(StoreError):

@@ -11,10 +11,10 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.exc import (
     DatabaseError,
@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.errors import StoreUnavailable
 from gateway.store.database import Durability, Work
 from gateway.store.errors import StoreError
+from gateway.store.finishing import Failing, UnderWay, What
 from gateway.store.sqlite.connecting import BUSY_MS, engine, plain_engine, reader_pragmas
 
 T = TypeVar("T")
@@ -59,10 +60,10 @@ class SqliteDatabase:
         self._first_thread = ThreadPoolExecutor(1, thread_name_prefix="store-first")
         self._writer: AsyncConnection | None = None
         self._writing = asyncio.Lock()
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way = UnderWay()
         self._file: tuple[int, int] | None = None
         self._wal_tried = 0
-        self._failing: set[str] = set()
+        self._failing = Failing()
 
     def _writer_pragmas(self) -> Mapping[str, str | int]:
         return {
@@ -100,8 +101,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Wait for what is under way, empty the log, let go of the file."""
-        while self._under_way:
-            await asyncio.wait(self._under_way)
+        await self._under_way.finished()
         async with self._writing:
             writer, self._writer = self._writer, None
             if writer is not None:
@@ -118,11 +118,11 @@ class SqliteDatabase:
 
     async def write(self, work: Work[T]) -> T:
         """Run ``work`` in the one writing transaction; returns after the commit. An exception rolls it back."""
-        return await self._shielded(self._write(work))
+        return await self._under_way.run(self._write(work))
 
     async def read(self, work: Work[T]) -> T:
         """Run ``work`` in a reading transaction: all it selects is one snapshot. It cannot write."""
-        return await self._shielded(self._read(work))
+        return await self._under_way.run(self._read(work))
 
     async def read_first(self, work: Work[T]) -> T:
         """As ``read``, for what everybody else waits for: on a thread of its own and in one trip to it.
@@ -143,20 +143,9 @@ class SqliteDatabase:
         except _CALLERS_FAULT:
             raise
         except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
-            raise self._unavailable("read", error) from error
-        self._answers("read")
+            raise self._failing.at("read", _text(error)) from error
+        self._failing.no_more("read")
         return result
-
-    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work, name="store")
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at: whoever asked may have gone away, and a failure is no bug
 
     @property
     def refuses_writes(self) -> bool:
@@ -166,7 +155,7 @@ class SqliteDatabase:
     async def prove(self, work: Work[T]) -> T:
         """As ``write``, of something large enough to say that writing works again: on a full disk a transaction that
         changes nothing succeeds too, and one that fits into a page that is left over."""
-        return await self._shielded(self._write(work, proves=True))
+        return await self._under_way.run(self._write(work, proves=True))
 
     async def _write(self, work: Work[T], *, proves: bool = False) -> T:
         try:
@@ -185,9 +174,9 @@ class SqliteDatabase:
             except _CALLERS_FAULT:
                 raise
             except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
-                raise self._unavailable("written", error) from error
+                raise self._failing.at("written", _text(error)) from error
             if proves:
-                self._answers("written")
+                self._failing.no_more("written")
             await self._keep_wal_small(writer)
             return result
         finally:
@@ -203,30 +192,18 @@ class SqliteDatabase:
         except _CALLERS_FAULT:
             raise
         except (DatabaseError, DBAPIError, InvalidRequestError, PoolTimeout, StoreError) as error:
-            raise self._unavailable("read", error) from error
-        self._answers("read")
+            raise self._failing.at("read", _text(error)) from error
+        self._failing.no_more("read")
         return result
 
-    def _still_there(self, to_be: str) -> None:
+    def _still_there(self, to_be: What) -> None:
         # SQLite goes on happily in a file that was deleted or replaced: what it commits there is found by nobody.
         try:
             stat = os.stat(self.path)
         except OSError as error:
-            raise self._unavailable(to_be, error) from None
+            raise self._failing.at(to_be, _text(error)) from None
         if (stat.st_dev, stat.st_ino) != self._file:
-            raise self._unavailable(to_be, StoreError("another file lies at the path of the database"))
-
-    def _unavailable(self, to_be: str, error: Exception) -> StoreUnavailable:
-        # Reading and writing apart: on a full disk the one works, and every request would say that all is well again.
-        if to_be not in self._failing:
-            self._failing.add(to_be)
-            log.error("the database cannot be %s: %s", to_be, _text(error))
-        return StoreUnavailable()
-
-    def _answers(self, to_be: str) -> None:
-        if to_be in self._failing:
-            self._failing.remove(to_be)
-            log.info("the database can be %s again", to_be)
+            raise self._failing.at(to_be, "another file lies at the path of the database")
 
     async def _keep_wal_small(self, writer: AsyncConnection) -> None:
         try:
