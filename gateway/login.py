@@ -9,22 +9,19 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from hmac import compare_digest
 
 from gateway.auth.passwords import Passwords
-from gateway.auth.refresh import RefreshTokens, sha256
-from gateway.auth.tokens import Keyring
+from gateway.auth.refresh import sha256
 from gateway.closing import TOKEN_REVOKED
 from gateway.errors import BadCredentials, Invalid, NotFound, UserDisabled
+from gateway.granting import Granting, TokenAnswer
 from gateway.limits import Bucket
-from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Actor, Ban, Principal, Session, User, millis, new_id
+from gateway.model import GATEWAY_CLIENT, Actor, Ban, Principal, millis
 from gateway.ports import Audit, Clients, Clock, Sessions, Users
-from gateway.revocations import Revocations
 
 NOBODY = "~"
 """Actor of a failed sign-in; ``~`` stands in no user's id."""
-SESSIONS_PER_USER = 100
 BAN_MARGIN = 90
 """Seconds a ban outlasts the tokens it kills: the largest leeway (30), and a minute for clocks that differ."""
 
@@ -47,21 +44,9 @@ def new_client_secret() -> tuple[str, bytes]:
     return secret, sha256(secret)
 
 
-@dataclass(frozen=True, slots=True)
-class TokenAnswer:
-    """What a sign-in yields. Durations in seconds; a client gets no refresh token."""
-
-    access_token: str = field(repr=False)
-    expires_in: int
-    scope: str
-    refresh_token: str | None = field(default=None, repr=False)
-    refresh_expires_in: int | None = None
-
-
 class Login:
-    """``access_ttl``, ``session_ttl``, ``refresh_idle``, ``refresh_grace``: seconds. ``server_key``: 32 bytes, the same
-    on every node. ``apply_bans`` puts rules to work on this node at once; ``revoke_session`` (session id, who, close
-    reason) ends a session and its sockets."""
+    """``refresh_grace``: seconds. ``apply_bans`` puts rules to work on this node at once; ``revoke_session`` (session
+    id, who, close reason) ends a session and its sockets."""
 
     new_client_secret = staticmethod(new_client_secret)
 
@@ -73,25 +58,16 @@ class Login:
         clients: Clients,
         audit: Audit,
         passwords: Passwords,
-        keyring: Keyring,
-        revocations: Revocations,
-        server_key: bytes,
+        granting: Granting,
         clock: Clock,
-        access_ttl: int,
-        session_ttl: int,
-        refresh_idle: int,
         refresh_grace: int,
         apply_bans: Callable[[Sequence[Ban]], int],
         revoke_session: Callable[[str, Actor, str], Awaitable[None]],
-        sessions_per_user: int = SESSIONS_PER_USER,
     ) -> None:
         self._users, self._sessions, self._clients, self._audit = users, sessions, clients, audit
-        self._passwords, self._keyring, self._revocations = passwords, keyring, revocations
-        self._refresh_tokens, self._clock = RefreshTokens(server_key), clock
-        self._access_ttl, self._session_ttl = access_ttl, session_ttl
-        self._refresh_idle, self._refresh_grace = refresh_idle, refresh_grace
+        self._passwords, self._granting, self._clock = passwords, granting, clock
+        self._refresh_tokens, self._refresh_grace = granting.refresh_tokens, refresh_grace
         self._apply_bans, self._revoke_session = apply_bans, revoke_session
-        self._sessions_per_user = sessions_per_user
         self._failures, self._unnoted = Bucket(burst=FAILURES_AT_ONCE, at=clock()), 0
 
     async def password(
@@ -115,26 +91,15 @@ class Login:
             raise UserDisabled
         if better is not None:
             await self._users.rehash(user.id, old=stored, new=better)
-        id = new_id(now)
-        refresh_token = self._refresh_tokens.first(id)
-        session = await self._sessions.start(
-            id=id,
-            user_id=user.id,
-            device=device,
-            address=address,
-            refresh_hash=sha256(refresh_token),
-            now=millis(now),
-            expires_at=millis(now) + self._session_ttl * 1000,
-            limit=self._sessions_per_user,
-        )
+        session, refresh_token = await self._granting.begin(user, device=device, address=address, now=now)
         by = Actor(user.id, address, request_id)
         if not await self._still(user.id, password, {stored, better}):
-            await self._revoke_session(id, by, TOKEN_REVOKED.reason)
+            await self._revoke_session(session.id, by, TOKEN_REVOKED.reason)
             await self._failed(user.id, "password", address, request_id)
             raise BadCredentials
         await self._audit.record("login", target=session.id, detail={"device": device}, by=by, now=millis(now))
-        log.info("signed in", extra={"user": user.id, "session": id, "address": address})
-        return self._answer(session, user, refresh_token, now)
+        log.info("signed in", extra={"user": user.id, "session": session.id, "address": address})
+        return self._granting.user(session, user, refresh_token, now)
 
     async def refresh(self, refresh_token: str, *, address: str | None, request_id: str | None = None) -> TokenAnswer:
         """The next tokens of a session. The direct predecessor, within the grace, gets the same successor again.
@@ -147,7 +112,7 @@ class Login:
             raise BadCredentials
         id, generation = parsed
         successor = self._refresh_tokens.successor(refresh_token)
-        now, idle = self._clock(), self._refresh_idle * 1000
+        now, idle = self._clock(), self._granting.refresh_idle * 1000
         presented = sha256(refresh_token)
         state = await self._sessions.refreshable(id, now=millis(now), idle=idle)
         if state is not None and compare_digest(presented, state[2]):  # a made-up one never waits for the writer
@@ -161,7 +126,7 @@ class Login:
             )
             if rotated is not None:
                 log.info("refreshed", extra={"session": id, "address": address})
-                return self._answer(*rotated, successor, now)
+                return self._granting.user(*rotated, successor, now)
             state = await self._sessions.refreshable(id, now=millis(now), idle=idle)  # another was quicker
         if state is None:
             raise BadCredentials
@@ -170,7 +135,7 @@ class Login:
             raise BadCredentials
         if generation == current - 1 and millis(now) - rotated_at <= self._refresh_grace * 1000:
             log.info("last refresh answered again", extra={"session": id, "address": address})
-            return self._answer(session, user, successor, now)
+            return self._granting.user(session, user, successor, now)
         log.warning("a used refresh token came back", extra={"session": id, "address": address})
         by = Actor(GATEWAY_CLIENT, address, request_id)
         await self._revoke_session(id, by, TOKEN_REVOKED.reason)
@@ -193,7 +158,7 @@ class Login:
         """
         now = self._clock()
         # Taken before the secret is checked: if it is rotated meanwhile, the new cut must catch this token.
-        issued_at = self._issued_at(client_id, now)
+        issued_at = self._granting.issued_at(client_id, now)
         client = await self._clients.authenticate(client_id, secret_hash=sha256(secret))
         if client is None:
             named = client_id[:64] if client_id.startswith("c~") else None
@@ -203,21 +168,7 @@ class Login:
         if not wanted <= client.scopes:
             raise Invalid("The client may not have this scope.", code="invalid_scope")
         log.info("signed in", extra={"client": client.client_id, "address": address})
-        token = self._keyring.sign(
-            subject=client.client_id,
-            client_id=client.client_id,
-            scopes=wanted,
-            session=None,
-            token_id=new_id(now),
-            now=now,
-            ttl=self._access_ttl,
-            issued_at=issued_at,
-        )
-        return TokenAnswer(
-            access_token=token,
-            expires_in=self._access_ttl,
-            scope=" ".join(sorted(wanted)),
-        )
+        return self._granting.client(client, wanted, issued_at=issued_at, now=now)
 
     async def change_password(
         self, principal: Principal, current: str, new: str, *, address: str | None, request_id: str | None = None
@@ -238,7 +189,7 @@ class Login:
             keep_session=principal.claims.session,
             by=Actor(id, address, request_id),
             now=now,
-            until=ban_until(now, self._access_ttl),
+            until=ban_until(now, self._granting.access_ttl),
             replaces=stored,  # an admin's reset while this one was being hashed stands
         )
         self._apply_bans(bans)
@@ -268,32 +219,3 @@ class Login:
             detail["not_noted_before"], self._unnoted = self._unnoted, 0
         by = Actor(NOBODY, address, request_id)
         await self._audit.record("login_failed", target=target, detail=detail, by=by, now=millis(now))
-
-    def _answer(self, session: Session, user: User, refresh_token: str, now: float) -> TokenAnswer:
-        # No token outlives its session, and none is born dead in the session's last second.
-        left = max(1, (session.expires_at - millis(now)) // 1000)
-        ttl = min(self._access_ttl, left)
-        scopes = SCOPES_OF_ROLE[user.role]
-        token = self._keyring.sign(
-            subject=user.id,
-            client_id=GATEWAY_CLIENT,
-            scopes=scopes,
-            session=session.id,
-            token_id=new_id(now),
-            now=now,
-            ttl=ttl,
-            issued_at=self._issued_at(GATEWAY_CLIENT, now),
-        )
-        return TokenAnswer(
-            access_token=token,
-            expires_in=ttl,
-            scope=" ".join(sorted(scopes)),
-            refresh_token=refresh_token,
-            refresh_expires_in=min(self._refresh_idle, left),
-        )
-
-    def _issued_at(self, client_id: str, now: float) -> int:
-        """``now`` in seconds, or the second after a cut: a cut takes in its own second, and who signs in again within
-        it would be cut off with the old tokens. The keyring forgives that second; of a cut from a clock further ahead
-        it forgives its leeway only."""
-        return max(int(now), self._revocations.cut(client_id) + 1)

@@ -22,6 +22,7 @@ from gateway.bus.memory import MemoryBus
 from gateway.drain import Drain
 from gateway.errors import StoreUnavailable
 from gateway.first_start import FirstAdmin, first_admin, keyring_of
+from gateway.granting import Granting
 from gateway.hub import Hub
 from gateway.janitor import Janitor
 from gateway.login import Login
@@ -99,12 +100,16 @@ async def open_gateway(
         async def revoke_session(session: str, by: Actor, why: str) -> None:
             await revoker.revoke(Target(session=session), reason=None, by=by, why=why)
 
+        granting = Granting(
+            sessions=store.sessions, keyring=keyring, revocations=denylist,
+            server_key=await store.keys.secret("refresh", generate=lambda: secrets.token_bytes(32)),
+            access_ttl=settings.access_token_ttl, session_ttl=settings.session_ttl,
+            refresh_idle=settings.refresh_token_idle,
+        )  # fmt: skip
         login = Login(
             users=store.users, sessions=store.sessions, clients=store.clients, audit=store.audit, passwords=passwords,
-            keyring=keyring, revocations=denylist, clock=clock, apply_bans=revoker.apply,
-            server_key=await store.keys.secret("refresh", generate=lambda: secrets.token_bytes(32)),
-            revoke_session=revoke_session, access_ttl=settings.access_token_ttl, session_ttl=settings.session_ttl,
-            refresh_idle=settings.refresh_token_idle, refresh_grace=settings.refresh_grace,
+            granting=granting, clock=clock, apply_bans=revoker.apply, revoke_session=revoke_session,
+            refresh_grace=settings.refresh_grace,
         )  # fmt: skip
         authn = Authn(keyring, denylist, clock, monotonic)
         pulse = Pulse(heartbeat=settings.heartbeat, clock=clock, metrics=metrics)

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "gateway"
 MAX_LINES = 300
-LONGER: Mapping[str, int] = {"model": 500, "ports": 400}
+LONGER: Mapping[str, int] = {"model": 500, "ports": 500}
 """Lists, not programs: the nouns, and the seams on one screen. They are looked up in, not followed."""
 
 # A name is a module of gateway/ or a package of it, with everything inside. Imports go down, or sideways.
@@ -23,7 +23,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "closing", "ports"),
     ("feed", "hub", "frames", "revocations", "limits", "group", "metrics", "epoch", "auth"),
     (
-        *("login", "authn", "revoke", "publish", "relay", "connection", "telling", "ties", "pulse", "janitor"),
+        *("login", "granting", "authn", "revoke", "publish", "relay"),
+        *("connection", "telling", "ties", "pulse", "janitor"),
         *("drain", "services"),
         *("store", "bus", "presence"),
     ),

@@ -28,7 +28,7 @@ from gateway.api.deps import (
 from gateway.api.routes import LeanRoute, StrictRoute
 from gateway.api.schemas import Credentials, Identity, NewPassword, RefreshToken, SessionList, SessionOut, Tokens
 from gateway.errors import NotFound
-from gateway.login import TokenAnswer
+from gateway.granting import TokenAnswer
 from gateway.model import ADMIN, Target, rfc3339
 
 router = APIRouter(tags=["auth"], route_class=StrictRoute)

@@ -16,7 +16,7 @@ from gateway.api.deps import address_of, request_id_of, services_of
 from gateway.api.problems import REALM
 from gateway.api.routes import FORM, MAX_BODY, read_body
 from gateway.errors import Invalid, Unauthenticated
-from gateway.login import TokenAnswer
+from gateway.granting import TokenAnswer
 from gateway.model import PUSH
 
 MAX_FIELDS = 50

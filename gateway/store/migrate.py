@@ -21,7 +21,7 @@ from gateway.store.meta import COMPATIBLE, ensure_epoch, get, put
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision. A test compares it with what ``migrations/`` says."""
 OLDEST = "0001"
 """The oldest revision whose gateway can work with a database at HEAD."""

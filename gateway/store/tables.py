@@ -7,6 +7,7 @@ constraint is named, so that a migration can name it too. ``migrations/`` builds
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    event,
 )
 from sqlalchemy.dialects import postgresql
 
@@ -199,4 +201,56 @@ audit = Table(
     Column("address", Words),
     Column("request_id", Words),
     sqlite_autoincrement=True,
+)
+
+# Nobody has a reason to change what was noted: the database refuses it, whoever asks.
+_AUDIT_STAYS = {
+    "sqlite": [
+        f"CREATE TRIGGER audit_stays_{what.lower()} BEFORE {what} ON audit"
+        " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
+        for what in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        (
+            "CREATE FUNCTION audit_stays() RETURNS trigger LANGUAGE plpgsql"
+            " AS $$ BEGIN RAISE EXCEPTION 'rows of the audit stay as they are'; END $$"
+        ),
+        (
+            "CREATE TRIGGER audit_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
+            " FOR EACH STATEMENT EXECUTE FUNCTION audit_stays()"
+        ),
+    ],
+}
+for _dialect, _statements in _AUDIT_STAYS.items():
+    for _statement in _statements:
+        event.listen(audit, "after_create", DDL(_statement).execute_if(dialect=_dialect))  # type: ignore[no-untyped-call]
+
+# How far failed sign-ins have filled what is forgiven: an account, an address, a network, each by a keyed hash, since
+# people type their password where the name belongs. ``until``: when it is empty again (GCRA's arrival time).
+failures = Table(
+    "failures",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("until", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+used_tickets = Table(
+    "used_tickets",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    sqlite_with_rowid=False,
+)
+
+# Who somebody is that signed in with the token of a trusted issuer. Goes with the user.
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", Words, nullable=False),
+    Column("subject", Words, nullable=False),
+    Column("user_id", Words, ForeignKey("users.id"), nullable=False, index=True),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("issuer", "subject"),
+    sqlite_with_rowid=False,
 )

@@ -24,7 +24,7 @@ from gateway.errors import (
     TokenExpired,
     TokenInvalid,
 )
-from gateway.login import TokenAnswer
+from gateway.granting import TokenAnswer
 from gateway.model import (
     ADMIN,
     INBOX,

@@ -17,7 +17,8 @@ from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring, generate_signing_key
 from gateway.authn import Authn
 from gateway.errors import BadCredentials, Invalid, NotFound, TokenRevoked, UserDisabled
-from gateway.login import FAILURES_AT_ONCE, Login, TokenAnswer, ban_until, new_client_secret
+from gateway.granting import Granting, TokenAnswer
+from gateway.login import FAILURES_AT_ONCE, Login, ban_until, new_client_secret
 from gateway.model import Actor, Ban, Claims, Client, Session, User
 from gateway.ports import Audit, Clients, Sessions, Users
 from gateway.revocations import Revocations
@@ -149,13 +150,16 @@ class House:
             clients=cast("Clients", self.store),
             audit=cast("Audit", self.store),
             passwords=passwords,
-            keyring=self.keyring,
-            revocations=self.revocations,
-            server_key=KEY,
+            granting=Granting(
+                sessions=cast("Sessions", self.store),
+                keyring=self.keyring,
+                revocations=self.revocations,
+                server_key=KEY,
+                access_ttl=ACCESS,
+                session_ttl=SESSION,
+                refresh_idle=IDLE,
+            ),
             clock=lambda: self.now,
-            access_ttl=ACCESS,
-            session_ttl=SESSION,
-            refresh_idle=IDLE,
             refresh_grace=GRACE,
             apply_bans=self.apply,
             revoke_session=self.revoke,

@@ -148,8 +148,8 @@ REVOCATION = (
             Edit(
                 "gateway/login.py",
                 """
--        log.info("signed in", extra={"user": user.id, "session": id, "address": address})
-+        log.info("signed in", extra={"user": user.id, "session": id, "said": password})
+-        log.info("signed in", extra={"user": user.id, "session": session.id, "address": address})
++        log.info("signed in", extra={"user": user.id, "session": session.id, "said": password})
 """,
             )
         ],
