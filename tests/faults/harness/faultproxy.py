@@ -151,7 +151,8 @@ class Link:
         self._listener.setblocking(False)
         _bound(self._listener)
         self.port: int = self._listener.getsockname()[1]
-        self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        self._later: asyncio.TimerHandle | None = None
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     # -- what a test does ----------------------------------------------------------------------------------------
 
@@ -253,14 +254,18 @@ class Link:
 
     # -- connections ---------------------------------------------------------------------------------------------
 
-    async def _accept(self) -> None:
+    def _accept(self) -> None:
+        """Take whoever waits. Not ``sock_accept``: what it had accepted when its task is cancelled is lost."""
         loop = asyncio.get_running_loop()
         while True:
             try:
-                client, _ = await loop.sock_accept(self._listener)
-            except OSError:
-                await asyncio.sleep(0.01)  # out of descriptors, for a moment
-                continue
+                client, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:  # out of descriptors, for a moment
+                loop.remove_reader(self._listener)
+                self._later = loop.call_later(0.01, loop.add_reader, self._listener, self._accept)
+                return
             client.setblocking(False)
             _quick(client)
             if self._refusing:
@@ -430,7 +435,9 @@ class Link:
 
     def shut(self) -> None:
         """In the thread of the links: no more connections, and the open ones are closed."""
-        self._accepting.cancel()
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._later is not None:
+            self._later.cancel()
         self._listener.close()
         for pair in list(self._pairs):
             self._reset(pair)
