@@ -205,7 +205,9 @@ async def _between_nodes(
     secret = await store.keys.secret("bus", generate=lambda: secrets.token_bytes(32))
     try:
         return (
-            RedisBus(url, node=node, secret=secret, clock=clock, monotonic=monotonic, metrics=metrics),
+            RedisBus(
+                url, node=node, secret=secret, clock=clock, monotonic=monotonic, metrics=metrics, epoch=store.epoch
+            ),
             RedisPresence(url, node=node, secret=secret, clock=clock, monotonic=monotonic, linger=linger),
         )
     except ValueError as error:

@@ -19,6 +19,7 @@ from gateway.bus.links import Links
 from gateway.bus.outbox import Missed, Remedy
 from gateway.bus.roster import MOST_ASKED, Peers, Questions, answers
 from gateway.bus.wire import Answer, Ask, Beat, Bye, Codec, Message, Refused, What
+from gateway.epoch import Epoch
 from gateway.metrics import Metrics
 from gateway.model import (
     Again,
@@ -46,7 +47,8 @@ class RedisBus:
     """Implements ``ports.Bus`` over one server or a cluster.
 
     ``secret``: 32 bytes that all nodes of this gateway share, and nobody else: names of channels and the authenticity
-    of messages come from it. ``beat``: seconds between heartbeats; a link is dead after three that are not heard.
+    of messages come from it. ``epoch``: the log as this node knows it. ``beat``: seconds between heartbeats; a link is
+    dead after three that are not heard.
     The constructor opens nothing. Raises ValueError for a URL that cannot be read.
     """
 
@@ -59,11 +61,12 @@ class RedisBus:
         clock: Clock,
         monotonic: Callable[[], float],
         metrics: Metrics,
+        epoch: Epoch,
         beat: float = BEAT_S,
     ) -> None:
         self._node, self._monotonic, self._metrics = node, monotonic, metrics
         self._me = os.urandom(8)
-        self._codec = codec = Codec(secret, sender=self._me, clock=clock, monotonic=monotonic)
+        self._codec = codec = Codec(secret, sender=self._me, clock=clock, monotonic=monotonic, epoch=epoch)
         self._missed = missed = Missed(more=lambda: self._links.carrier.wake())
         self._links = Links(
             Server.of(url),
@@ -224,7 +227,7 @@ class RedisBus:
     def _refused(self, reason: str) -> None:
         self._metrics.bus_dropped(reason, 1)
         now = self._monotonic()
-        if reason not in ("unknown", "replayed") and now >= self._complained_at + COMPLAIN_EVERY_S:
+        if reason not in ("unknown", "replayed", "epoch") and now >= self._complained_at + COMPLAIN_EVERY_S:
             self._complained_at = now
             log.warning(
                 "a message on the bus was refused: %s",

@@ -3,6 +3,9 @@
 A message is a head (version, sender, stream, number, wall time), a MAC over channel, head and body, and a body: a JSON
 list whose first member is the kind. A newer version may add members at the end of a body, and kinds: both are passed
 over here, so that versions can run beside each other. Changing what stands there needs a new ``VERSION``.
+
+What tells of numbers in a log ends with the epoch of that log: in a failover, one node learns of the new history before
+another, and a number that both know is of two notifications.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from gateway.bus.replays import Replays
+from gateway.epoch import Epoch
 from gateway.model import (
     Again,
     Arrived,
@@ -81,9 +85,10 @@ class Message:
 
 
 class Refused(Exception):
-    """A message that is not taken. ``reason``: garbage, forged, stale, replayed, malformed or unknown.
+    """A message that is not taken. ``reason``: garbage, forged, stale, epoch (of another log), replayed, malformed or
+    unknown.
 
-    ``late``: what a stale one says. Some node of ours did say it, once.
+    ``late``: what one says that is stale or of another epoch. Some node of ours did say it, once.
     """
 
     def __init__(self, reason: str, late: What | None = None) -> None:
@@ -98,11 +103,14 @@ class Malformed(Exception):
 class Codec:
     """Messages of the gateways that share ``secret``, as ``sender`` (8 bytes, one process) writes and reads them.
 
-    The names of the channels come from the secret too: two gateways on one Redis do not meet.
+    The names of the channels come from the secret too: two gateways on one Redis do not meet. ``epoch``: the log as
+    this process knows it.
     """
 
-    def __init__(self, secret: bytes, *, sender: bytes, clock: Clock, monotonic: Callable[[], float]) -> None:
-        self.sender = sender
+    def __init__(
+        self, secret: bytes, *, sender: bytes, clock: Clock, monotonic: Callable[[], float], epoch: Epoch | None = None
+    ) -> None:
+        self.sender, self._epoch = sender, epoch or Epoch()
         self._clock, self._monotonic = clock, monotonic
         prefix = b"gw:" + blake2b(secret, digest_size=6, person=b"gateway channel").hexdigest().encode()
         self.everybody = prefix + b":all"
@@ -135,7 +143,7 @@ class Codec:
 
     def encode(self, channel: bytes, what: What, *, stream: int, number: int) -> bytes:
         """``what`` for ``channel``; a number is given once a stream, and grows."""
-        body = orjson.dumps(_body(what))
+        body = orjson.dumps(_body(what, self._epoch.current))
         head = _HEAD.pack(VERSION, self.sender, stream, number, int(self._clock() * 1000))
         return head + self._mac(channel, head, body) + body
 
@@ -158,10 +166,14 @@ class Codec:
             if read is None:
                 raise Refused("unknown")
             what = read(self.user_of(channel), fields)
+            epoch_at = _EPOCH_AT.get(kind)
+            elsewhen = epoch_at is not None and len(fields) > epoch_at and fields[epoch_at] != self._epoch.current
         except (Malformed, ValueError, TypeError, IndexError):
             raise Refused("malformed") from None
         if stale:
             raise Refused("stale", what)
+        if elsewhen:
+            raise Refused("epoch", what)
         return Message(sender, what)
 
     def _mac(self, channel: bytes, head: bytes, body: bytes) -> bytes:
@@ -175,17 +187,17 @@ class Codec:
 # -- bodies --------------------------------------------------------------------------------------------------------
 
 
-def _body(what: What) -> list[Any]:
+def _body(what: What, epoch: str) -> list[Any]:
     """A user's signals go on the user's channel, which the MAC covers: whose they are need not be said again."""
     match what:
         case Arrived(_, e):
-            return ["a", e.seq, e.id, e.content, e.created_at, e.expires_at, e.read_at]
+            return ["a", e.seq, e.id, e.content, e.created_at, e.expires_at, e.read_at, epoch]
         case Passing(_, id, content, created_at):
             return ["p", id, content, created_at]
         case MarkedRead(_, rev, unread, ids, up_to, changed):
-            return ["r", rev, unread, ids, up_to, changed]
+            return ["r", rev, unread, ids, up_to, changed, epoch]
         case Withdrawn(_, rev, unread, id, seq):
-            return ["w", rev, unread, id, seq]
+            return ["w", rev, unread, id, seq, epoch]
         case RevocationsChanged():
             return ["v"]
         case Beat(node):
@@ -198,6 +210,10 @@ def _body(what: What) -> list[Any]:
             return ["q", number, user_id, after, limit]
         case Answer(number, part, parts, connections):
             return ["s", number, part, parts, [astuple(one) for one in connections]]
+
+
+_EPOCH_AT: Final = {"a": 6, "r": 5, "w": 4}
+"""Where the epoch stands among the fields. A gateway that is one version behind sends none."""
 
 
 def _int(value: Any) -> int:

@@ -21,6 +21,7 @@ from gateway.bus.line import Server
 from gateway.bus.link import Link
 from gateway.bus.redis import RedisBus
 from gateway.bus.wire import Beat, Codec
+from gateway.epoch import Epoch
 from gateway.model import Passing, RevocationsChanged
 
 BEAT = 0.2
@@ -337,6 +338,22 @@ async def test_what_a_stranger_publishes_is_refused_and_counted(pair: Pair) -> N
     assert pair.b.dropped("forged") >= 3
     assert pair.b.dropped("garbage") >= 4
     assert pair.a.bus.trouble is pair.b.bus.trouble is None
+
+
+async def test_what_a_node_says_of_another_log_is_looked_up_and_not_believed(server: Redis) -> None:
+    """A failover that one node has heard of and the other not yet: their number 1 is not the same notification."""
+    secret = os.urandom(32)
+    async with (
+        listening(server.url(), node="a", secret=secret, beat=BEAT, epoch=Epoch("the new one")) as a,
+        listening(server.url(), node="b", secret=secret, beat=BEAT, epoch=Epoch("the old one")) as b,
+    ):
+        await b.watching("ada")
+        before = b.ear.told_again("ada")
+        a.bus.publish([arrived("ada", 1), RevocationsChanged()])
+        await eventually_async(lambda: b.ear.told_again("ada") > before, what="ada is looked up")
+        await b.hears(RevocationsChanged())
+        assert b.ear.seqs("ada") == []
+        assert b.dropped("epoch") == 1
 
 
 @pytest.mark.parametrize("ahead", [-3600.0, 3600.0])

@@ -17,6 +17,7 @@ from servers import Kind, Redis, short_directory
 from wire import eventually_async
 
 from gateway.bus.redis import RedisBus
+from gateway.epoch import Epoch
 from gateway.metrics import Metrics
 from gateway.model import Arrived, ConnectionInfo, Entry, Signal
 from gateway.ports import Bus
@@ -97,7 +98,14 @@ class Here:
 
 @contextlib.asynccontextmanager
 async def listening(
-    url: str, *, node: str = "a", secret: bytes = SECRET, beat: float = 0.2, up: bool = True, ahead: float = 0.0
+    url: str,
+    *,
+    node: str = "a",
+    secret: bytes = SECRET,
+    beat: float = 0.2,
+    up: bool = True,
+    ahead: float = 0.0,
+    epoch: Epoch | None = None,
 ) -> AsyncIterator[Here]:
     """A bus at ``url``. ``up``: wait until it is. ``ahead``: seconds by which its clock is wrong."""
     metrics = Metrics()
@@ -108,6 +116,7 @@ async def listening(
         clock=lambda: time.time() + ahead,
         monotonic=time.monotonic,
         metrics=metrics,
+        epoch=epoch or Epoch(),
         beat=beat,
     )
     here = Here(bus, Ear(), metrics)
