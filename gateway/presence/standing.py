@@ -46,7 +46,7 @@ class Standing:
         self._link, self._keys, self._here = link, keys, here
         self._node, self._since, self._ttl, self._monotonic = node, since, ttl, monotonic
         self.instance = secrets.token_hex(6)
-        self.whole = not here.present
+        self.whole = False
         self._turn = 0
         self._records: tuple[bytes, ...] = ()
         """What the record may be: the last that was confirmed, and those sent since."""
@@ -61,23 +61,27 @@ class Standing:
         here = self._here
         return Record(self._node, self._since, here.users, here.connections, self._turn, self.whole, gone).dump()
 
-    async def begin(self, *, former: Sequence[str], settling: float) -> None:
-        """Take the place of ``former``. ``settling``: seconds in which others may have to do the same; 0: none.
+    async def begin(self, *, former: Sequence[str], others: set[str], settling: float) -> bool:
+        """Take the place of ``former``, beside ``others``. Whether Redis is settling for it: if there is nobody else,
+        or what was there is lost since it was read, others may have to begin anew for ``settling`` seconds.
 
-        Raises Unreached; then this one counts as former too.
+        Not whole yet, so nobody who begins in between takes for offline whom they do not find. Raises Unreached, Lost;
+        then this one counts as former too.
         """
-        record = self._record()
+        nodes, record = self._keys.nodes, self._record()
         commands: list[Command] = [("DEL", self._keys.record(old)) for old in former]
-        if settling:
-            commands.append(("SET", self._keys.settling, 1, "PX", _ms(settling)))
         commands += [
-            ("SET", self._key, record, "PX", _ms(self._ttl)),
-            ("SADD", self._keys.nodes, self.instance),
-            ("EXPIRE", self._keys.nodes, KEPT_NODES),
-        ]
-        for answer in await self._link.send(commands, within=WITHIN):
+            ("SET", self._key, record, "PX", _ms(self._ttl)), ("SADD", nodes, self.instance),
+            ("EXPIRE", nodes, KEPT_NODES), ("SMEMBERS", nodes),
+        ]  # fmt: skip
+        answers = await self._link.send(commands, within=WITHIN)
+        for answer in answers:
             _refuse(answer)
         self._records, self._confirmed = (record,), self._monotonic()
+        settles = not others or not others <= names(answers[-1])
+        if settles:
+            await self.send([("SET", self._keys.settling, 1, "PX", _ms(settling))])
+        return settles
 
     async def beat(self) -> tuple[set[str], bool]:
         """A sign of life. The other instances, dead ones among them, and whether Redis is settling. As ``send``."""

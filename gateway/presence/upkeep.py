@@ -140,14 +140,14 @@ class Upkeep:
         members, settling = await self._link.send(
             [("SMEMBERS", self._keys.nodes), ("GET", self._keys.settling)], within=WITHIN
         )
-        others = names(members).difference(self._former)
-        await self._roll.take(others, settling=settling is not None or not members, within=WITHIN)
+        others = names(members)
+        await self._roll.take(others.difference(self._former), settling=settling is not None, within=WITHIN)
         own = self._make()
-        # Nobody there: all is lost, or nobody has begun yet. Who is not found now may be found a moment later.
-        settle = 0.0 if members else 2 * self._beat
         former = tuple(self._former)
         self._former.append(own.instance)  # until it is known to stand
-        await own.begin(former=former, settling=settle)
+        # Nobody there: all is lost, or nobody has begun yet. Who is not found now may be found a moment later.
+        if await own.begin(former=former, others=others, settling=2 * self._beat):
+            self._roll.settling = True
         self._former.clear()
         self._own = own
         self._dirty = dict.fromkeys(self._here.present)

@@ -19,6 +19,7 @@ from gateway.presence import redis as asking
 from gateway.presence import upkeep
 from gateway.presence.link import Command, Link, Unreached
 from gateway.presence.roll import Roll
+from gateway.presence.standing import Standing
 from gateway.presence.written import Keys, Part
 
 Launch = Callable[..., Any]
@@ -278,6 +279,31 @@ async def test_after_flushall_nobody_is_said_to_be_offline_before_all_had_time_t
             assert await node.online() is None
             assert not (await node.presence.summary()).complete
     await two.sees("ada", online=True)
+
+
+async def test_what_is_lost_while_a_node_begins_is_noticed_by_the_node_that_begins(
+    redis: Redis, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has seen that others are there; then all is lost, and it is the first of a new roll without knowing it."""
+    two = await launch(redis.url(), "n2")
+    one = await launch(redis.url(), "n1", beat=5.0, ttl=20.0)  # it will not notice for long
+    one.presence.joined("ada", "s1")
+    await two.sees("ada", online=True)
+    await two.stop()
+    real = Standing.begin
+
+    async def emptied_first(self: Standing, **given: Any) -> bool:
+        monkeypatch.setattr(Standing, "begin", real)
+        await ask(redis.url(), "FLUSHALL")
+        return await real(self, **given)
+
+    monkeypatch.setattr(Standing, "begin", emptied_first)
+    three = await launch(redis.url(), "n3", beat=5.0, ttl=20.0, wait=False)
+    await is_so(lambda: three.presence._upkeep.instance, what="n3 has begun")
+    assert await three.online() is not False, "ada is connected to n1"
+    four = await launch(redis.url(), "n4", wait=False)
+    await is_so(lambda: four.presence._upkeep.instance, what="n4 has begun")
+    assert await four.online() is not False
 
 
 async def seen(node: Node, users: list[str]) -> bool:
