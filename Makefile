@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test faults mutants check coverage bench lock clean
+.PHONY: help serve test faults fuzz mutants check coverage bench lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,11 +19,15 @@ serve: $(VENV)/.runtime ## run the gateway on 127.0.0.1:8000 (settings: the envi
 	@if [ -f .env ]; then given="$$(export -p)"; set -a; . ./.env; set +a; eval "$$given"; fi; \
 	exec $(VENV)/bin/gateway serve $(ARGS)
 
-test: $(VENV)/.dev ## run all tests (ARGS="-k revoked -x" passes on to pytest)
+test: $(VENV)/.dev $(VENV)/.system ## run all tests (ARGS="-k revoked -x" passes on to pytest)
 	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" $(ARGS)
 
 faults: $(VENV)/.dev ## run every row of the fault matrix (FAULTS_SEEDS=10: each with ten seeds; FAULTS_SEED=n: with that one)
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/faults $(ARGS)
+
+fuzz: $(VENV)/.dev ## 100 000 mutated frames, thousands of drawn requests (FUZZ_SEED=n: those of that seed; FUZZ_FRAMES, FUZZ_EXAMPLES: how many)
+	@export FUZZ_SEED="$${FUZZ_SEED:-$$($(PY) -c 'import secrets; print(secrets.randbits(32))')}"; echo "FUZZ_SEED=$$FUZZ_SEED"; \
+	FUZZ_FRAMES="$${FUZZ_FRAMES:-100000}" FUZZ_EXAMPLES="$${FUZZ_EXAMPLES:-500}" $(VENV)/bin/pytest -q -n 2 --dist loadfile tests/fuzz $(ARGS)
 
 mutants: $(VENV)/.dev ## break the gateway on purpose, see the tests notice, write the table into docs/reliability.md
 	@$(PY) -m tests.mutants.run $(ARGS)
@@ -47,6 +51,10 @@ lock: $(VENV)/.dev ## resolve the newest allowed versions into the lock files
 	@$(uv_index) set -x; \
 	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) pyproject.toml -o requirements.lock; \
 	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+
+audit: $(VENV)/.dev ## ask whether anything is known against what the locks pin, but for what docs/security.md explains
+	@$(uv_index) $(VENV)/bin/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
+	  $$(sed -n 's/^| `\([A-Z][A-Z]*-[0-9a-z-]*\)` .*/--ignore-vuln \1/p' docs/security.md) -r requirements-dev.lock $(ARGS)
 
 clean: ## remove .venv, caches and what was built; never ./var, where the data lives
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist benchmarks/bin benchmarks/node_modules
@@ -74,6 +82,18 @@ define install
 	  $(PY) -m pip install --quiet --require-hashes -r $(1); \
 	fi
 endef
+
+# What tests want of the system beside Python. Where it cannot be installed those tests are skipped, and say so; on CI a
+# skip for that reason is a failure.
+$(VENV)/.system: | $(PY)
+	@missing=; for program in strace chromium; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" -eq 0 ]; then \
+	  echo "installing$$missing, which some tests use …"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } \
+	    >$(VENV)/system.log 2>&1 || echo "$$missing could not be installed (see $(VENV)/system.log)" >&2; \
+	else echo "some tests want$$missing, and are skipped without" >&2; fi
+	@touch $@
 
 # The gateway runs from the checkout: one line puts it on the path, one script is the command.
 define link

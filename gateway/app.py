@@ -14,9 +14,12 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import __version__
+from gateway.api import pages
+from gateway.api.cors import Cors
 from gateway.api.openapi import FastLane, install
 from gateway.first_start import FirstAdmin
 from gateway.garbage import settle_garbage
+from gateway.hosts import Hosts
 from gateway.logs import bind_request, bind_worker
 from gateway.opening import node_name, open_gateway
 from gateway.settings import Settings, SettingsError
@@ -62,7 +65,7 @@ def create_app(
     crew: Crew | None = None,
 ) -> GatewayApp:
     """The ASGI application. It works under any ASGI server; its own (``run``) also hands sockets over and drains."""
-    limits = WireLimits(reject=settings.ws_reject)
+    limits, hosts = WireLimits(reject=settings.ws_reject), Hosts(settings.allowed_hosts)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -74,8 +77,9 @@ def create_app(
                 app.refusal = error
                 raise
             endpoint = SocketEndpoint(
-                ties=services.ties, allowed_origins=settings.allowed_origins, draining=services.drain.is_begun,
-                max_message=limits.max_size,
+                ties=services.ties, origins=services.origins, draining=services.drain.is_begun,
+                max_message=limits.max_size, hosts=hosts, limiter=services.limiter, upgrade_rate=settings.upgrade_rate,
+                require_tls=settings.require_tls, bind=bind_request,
             )  # fmt: skip
             app.state.drain = services.drain
             settle_garbage(services.metrics)
@@ -87,11 +91,15 @@ def create_app(
         title="Notification gateway",
         version=__version__,
         lifespan=lifespan,
-        docs_url="/docs" if documented else None,
+        docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json" if documented else None,
     )
-    app.fast = install(app, bind=bind_request)
+    app.fast = install(
+        app, bind=bind_request, hosts=hosts, cors=Cors(settings.allowed_origins), tls_only=settings.require_tls
+    )
+    if documented:
+        app.router.routes.extend(pages.routes())
     return app
 
 

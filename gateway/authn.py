@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.auth.tokens import Keyring
-from gateway.closing import USER_DISABLED, Close
+from gateway.closing import TOKEN_REVOKED, USER_DISABLED, Close
 from gateway.errors import InsufficientScope, RevocationsStale, TokenMissing, TokenRevoked, UserDisabled
-from gateway.model import Principal
+from gateway.model import Claims, Principal
 from gateway.ports import Clock
 from gateway.revocations import Revocations
 
@@ -31,7 +31,13 @@ class Authn:
         """
         if not raw:
             raise TokenMissing
-        principal = Principal(self._keyring.verify(raw, now=self._clock()))
+        return self.standing(self._keyring.verify(raw, now=self._clock()))
+
+    def standing(self, claims: Claims) -> Principal:
+        """The holder of these claims, which were proven genuine and in their time by whoever asks: what every way in
+        has to pass. Raises TokenRevoked, UserDisabled, RevocationsStale.
+        """
+        principal = Principal(claims)
         over = self.verdict(principal)
         if over is not None:
             raise UserDisabled if over is USER_DISABLED else TokenRevoked
@@ -45,5 +51,11 @@ class Authn:
             raise InsufficientScope(scope)
 
     def verdict(self, principal: Principal) -> Close | None:
-        """How a connection of ``principal`` must end because of a revocation, or None: the check after registering."""
-        return self._revocations.verdict(principal.claims)
+        """How a connection of ``principal`` must end because of a revocation, or None: the check after registering.
+
+        The key that signed may have been retired too, since the token was verified or the ticket made.
+        """
+        verdict = self._revocations.verdict(principal.claims)
+        if verdict is None and principal.claims.kid not in self._keyring:
+            return TOKEN_REVOKED
+        return verdict

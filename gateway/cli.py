@@ -15,12 +15,15 @@ import typer
 from pydantic import SecretStr
 
 from gateway import __version__
+from gateway.commands import identities
+from gateway.commands.keys import keys
 from gateway.commands.listening import listen
 from gateway.commands.output import (
     AsJson,
     Commands,
     confirm,
     note,
+    operator,
     refuse,
     run,
     show_record,
@@ -149,7 +152,7 @@ def restore(source: Annotated[Path, typer.Argument(metavar="FILE")], yes: Yes = 
     confirm(f"Replace {where(settings)} by {source}? Everything since that backup is lost.", yes=yes)
     from gateway.store.maintenance import restore as replace_by
 
-    run(replace_by(settings.database_url.get_secret_value(), source, now=millis(time.time())))
+    run(replace_by(settings.database_url.get_secret_value(), source, by=operator(), now=millis(time.time())))
     note(f"Restored from {source}: a new epoch, every session has ended, every earlier token is dead.")
 
 
@@ -160,7 +163,7 @@ def new_epoch(yes: Yes = False) -> None:
     confirm("Begin a new epoch and end every session?", yes=yes)
     from gateway.store.maintenance import new_epoch as begin
 
-    run(begin(settings.database_url.get_secret_value(), now=millis(time.time())))
+    run(begin(settings.database_url.get_secret_value(), by=operator(), now=millis(time.time())))
     note("A new epoch has begun: every session has ended, every earlier token is dead.")
 
 
@@ -173,9 +176,11 @@ def version(as_json: AsJson = False) -> None:
         typer.echo(__version__)
 
 
+identities.register(user)
 app.add_typer(user, name="user")
 app.add_typer(client, name="client")
 app.add_typer(token, name="token")
+app.add_typer(keys, name="keys")
 app.command()(revoke)
 app.command()(send)
 app.command()(listen)

@@ -10,13 +10,16 @@
     │   ├── CredentialsConflict
     │   └── BadCredentials                         a wrong password, refresh token or client secret
     ├── InsufficientScope          403 · 1008
+    ├── OriginRefused              403             a page of another origin, or with cookies and of none
     ├── NotFound                   404             unknown_user, unknown_notification, unknown_session, …
     ├── Conflict                   409             username_taken, id_taken, ack_out_of_range, epoch_mismatch, …
     ├── Invalid                    422             validation_failed, idempotency_mismatch, not_supported, …
     ├── Limited                    429             over a rate; says when to come back
+    │   └── TooManyAttempts                        of signing in, that failed
     └── Unavailable                503 · 1013      the store, or news of revocations, cannot be had now
         ├── StoreUnavailable
-        └── RevocationsStale
+        ├── RevocationsStale
+        └── IssuerUnavailable
 
 The core raises these and nothing between it and an edge catches them: ``api/problems.py`` turns them into a status,
 ``sockets/endpoint.py`` into a close. ``code`` is the stable machine word; ``str(error)`` is the human detail and never
@@ -104,6 +107,12 @@ class InsufficientScope(GatewayError):
         self.scope = scope
 
 
+class OriginRefused(GatewayError):
+    """No ``close``: a page of another origin learns nothing from a socket, which a close code could tell it."""
+
+    code, detail = "origin_refused", "Pages of this origin may not do this here."
+
+
 class NotFound(GatewayError):
     """``what`` completes the code: NotFound("user") is ``unknown_user``."""
 
@@ -142,6 +151,12 @@ class Limited(GatewayError):
         self.policy, self.retry_after, self.quota, self.window = policy, retry_after, quota, window
 
 
+class TooManyAttempts(Limited):
+    """Nothing was verified: it says nothing about what was presented."""
+
+    code, detail = "too_many_attempts", "Too many sign-ins have failed. Come back later."
+
+
 class Unavailable(GatewayError):
     """Try again: what was asked is unknown, not refused. ``retry_after``: seconds."""
 
@@ -157,9 +172,19 @@ class RevocationsStale(Unavailable):
     code, detail = "revocations_stale", "News of revocations is late."
 
 
-_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
+class IssuerUnavailable(Unavailable):
+    """The keys of a trusted issuer cannot be had: whether its token is good cannot be known now."""
+
+    code, detail = "issuer_unavailable", "The keys of the issuer of this token cannot be fetched right now."
+
+    def __init__(self, *, retry_after: float) -> None:
+        super().__init__()
+        self.retry_after = retry_after
+
+
+_TOKEN = re.compile(r"(?:eyJ|t~)[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)*")
 
 
 def without_tokens(text: str) -> str:
-    """``text`` that an error repeats of what its caller wrote, a path or a name, without any JWT (contract 9)."""
-    return _TOKEN.sub("[redacted]", text) if "eyJ" in text else text
+    """``text`` that an error repeats of what its caller wrote, a path or a name, without its tokens (contract 9)."""
+    return _TOKEN.sub("[redacted]", text) if "eyJ" in text or "t~" in text else text

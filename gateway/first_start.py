@@ -55,7 +55,7 @@ async def first_admin(settings: Settings, services: Services, told: FirstAdmin |
     chosen = settings.bootstrap_admin_password
     password = chosen.get_secret_value() if chosen is not None else secrets.token_urlsafe(15)
     try:
-        password_hash = await services.login.hash_new(password)
+        password_hash = await services.login.hash_new(password, username="admin")
     except Invalid as error:
         raise SettingsError(f"GATEWAY_BOOTSTRAP_ADMIN_PASSWORD: {error.detail}") from None
     try:

@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from gateway.errors import StoreUnavailable
 from gateway.metrics import Metrics
 from gateway.model import millis
-from gateway.ports import Clock, Inbox, Revocations, Sessions
+from gateway.ports import Clock, Failures, Inbox, Revocations, Sessions, UsedTickets
 from gateway.revocations import Revocations as Denylist
 
 EVERY = 5.0
 SLICE = 500
 CLOCK_MAY_JUMP = 2 * 3_600_000
-"""Milliseconds a ban is kept longer than it is needed: a clock that was set an hour ahead comes back."""
+"""Milliseconds a ban, or a used ticket, is kept longer than needed: a clock that was set an hour ahead comes back."""
 SESSIONS_KEPT = 7 * 86_400_000
 """Milliseconds an ended session stays visible to whoever looks for what happened."""
 
@@ -29,10 +29,11 @@ class Janitor:
     """``keep``: entries an inbox may hold. ``overfull`` is told by whoever stores."""
 
     def __init__(
-        self, *, inbox: Inbox, sessions: Sessions, revocations: Revocations, denylist: Denylist, clock: Clock,
-        metrics: Metrics, keep: int,
+        self, *, inbox: Inbox, sessions: Sessions, revocations: Revocations, tickets: UsedTickets,
+        failures: Failures, denylist: Denylist, clock: Clock, metrics: Metrics, keep: int,
     ) -> None:  # fmt: skip
-        self._inbox, self._sessions, self._revocations = inbox, sessions, revocations
+        self._inbox, self._sessions, self._revocations, self._tickets = inbox, sessions, revocations, tickets
+        self._failures = failures
         self._denylist, self._clock, self._metrics, self._keep = denylist, clock, metrics, keep
         self._overfull: set[str] = set()
 
@@ -56,6 +57,8 @@ class Janitor:
         await self._all("receipts and keys", lambda: self._inbox.purge(now=now, limit=SLICE))
         await self._all("sessions", lambda: self._sessions.purge(before=now - SESSIONS_KEPT, limit=SLICE))
         await self._all("revocations", lambda: self._revocations.purge(now=now - CLOCK_MAY_JUMP, limit=SLICE))
+        await self._all("tickets", lambda: self._tickets.purge(now=now - CLOCK_MAY_JUMP, limit=SLICE))
+        await self._all("failed sign-ins", lambda: self._failures.purge(now=now, limit=SLICE))
         self._denylist.forget(now=now - CLOCK_MAY_JUMP)
 
     async def _all(self, kind: str, slice_of: Callable[[], Awaitable[int]]) -> None:

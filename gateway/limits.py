@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import OrderedDict
 
 
@@ -27,6 +28,10 @@ class Bucket:
         self._level = level
         return (needed - level) / rate
 
+    def give_back(self, amount: float) -> None:
+        """What was taken was not used after all."""
+        self._level += amount
+
 
 class Buckets:
     """A bucket a key, the least recently used forgotten first: a forgotten one had time to fill up again."""
@@ -44,3 +49,22 @@ class Buckets:
         else:
             self._buckets.move_to_end(key)
         return bucket.take(amount, rate=self.rate, burst=self.burst, at=at)
+
+    def give_back(self, key: str, amount: float) -> None:
+        bucket = self._buckets.get(key)
+        if bucket is not None:
+            bucket.give_back(amount)
+
+
+def holder(address: str | None) -> str:
+    """Who counts as one behind ``address``: an IPv4 address, or the /64 of an IPv6 one, which is what one customer is
+    given (RFC 6177); whoever has no address is one. An IPv4 address in IPv6 clothes is the IPv4 address."""
+    if address is None or ":" not in address:
+        return address or ""
+    try:
+        whole = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if whole.ipv4_mapped is not None:
+        return str(whole.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(whole) >> 64 << 64, 64)))

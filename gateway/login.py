@@ -1,4 +1,4 @@
-"""Signing in: password, refresh token or client secret → tokens. Knows no HTTP, and leaves counting failures to limits.
+"""Signing in: password, refresh token or client secret → tokens. Knows no HTTP, and counts no failures itself.
 
 Refresh tokens rotate at every use (RFC 9700 section 4.14.2). The direct predecessor is forgiven for a moment, because
 answers get lost; an older one that is genuine proves that two hold the chain, and the session ends.
@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hmac import compare_digest
 
+from gateway.attempts import Attempt, Attempts
 from gateway.auth.passwords import Passwords
 from gateway.auth.refresh import sha256
 from gateway.closing import TOKEN_REVOKED
-from gateway.errors import BadCredentials, Invalid, NotFound, UserDisabled
+from gateway.errors import BadCredentials, Invalid, NotFound, TooManyAttempts, UserDisabled
 from gateway.granting import Granting, TokenAnswer
-from gateway.limits import Bucket
-from gateway.model import GATEWAY_CLIENT, Actor, Ban, Principal, millis
+from gateway.model import GATEWAY_CLIENT, Actor, Ban, Client, Principal, User, millis
 from gateway.ports import Audit, Clients, Clock, Sessions, Users
+from gateway.trail import Trail
 
-NOBODY = "~"
-"""Actor of a failed sign-in; ``~`` stands in no user's id."""
 BAN_MARGIN = 90
 """Seconds a ban outlasts the tokens it kills: the largest leeway (30), and a minute for clocks that differ."""
-
-FAILURES_NOTED, FAILURES_AT_ONCE = 2, 200
-"""Failed sign-ins a second, and at once, that get a row in the audit trail. Anybody can fail, each row waits for the
-disk in front of the pushes, and none is ever taken out; the log tells of every one."""
 
 log = logging.getLogger("gateway.login")
 
@@ -58,6 +54,7 @@ class Login:
         clients: Clients,
         audit: Audit,
         passwords: Passwords,
+        attempts: Attempts,
         granting: Granting,
         clock: Clock,
         refresh_grace: int,
@@ -68,7 +65,7 @@ class Login:
         self._passwords, self._granting, self._clock = passwords, granting, clock
         self._refresh_tokens, self._refresh_grace = granting.refresh_tokens, refresh_grace
         self._apply_bans, self._revoke_session = apply_bans, revoke_session
-        self._failures, self._unnoted = Bucket(burst=FAILURES_AT_ONCE, at=clock()), 0
+        self._attempts, self._trail = attempts, Trail(audit, clock)
 
     async def password(
         self, username: str, password: str, *, device: str | None, address: str | None, request_id: str | None = None
@@ -76,26 +73,18 @@ class Login:
         """A new session of a user.
 
         Raises BadCredentials (unknown user and wrong password cost the same), UserDisabled (only to who knows the
-        password), Unavailable (too many at once).
+        password), TooManyAttempts, Unavailable (too many at once).
         """
         now = self._clock()  # before anything is read: the store refuses a sign-in that a revocation has overtaken
-        found = await self._users.credentials(username)
-        user, stored = found if found is not None else (None, None)
-        ok, better = await self._passwords.verify(password, stored)
-        if user is None or stored is None or not ok:
-            # An unknown name is not written down: people type their password there.
-            await self._failed(user.id if user is not None else None, "password", address, request_id)
-            raise BadCredentials
-        if user.disabled:
-            await self._failed(user.id, "disabled", address, request_id)
-            raise UserDisabled
+        async with self._attempt(self._attempts.of_account(username, address), address, request_id) as attempt:
+            user, stored, better = await self._verified(attempt, username, password, address, request_id)
         if better is not None:
             await self._users.rehash(user.id, old=stored, new=better)
         session, refresh_token = await self._granting.begin(user, device=device, address=address, now=now)
         by = Actor(user.id, address, request_id)
         if not await self._still(user.id, password, {stored, better}):
             await self._revoke_session(session.id, by, TOKEN_REVOKED.reason)
-            await self._failed(user.id, "password", address, request_id)
+            await self._trail.failed(user.id, "password", address, request_id)
             raise BadCredentials
         await self._audit.record("login", target=session.id, detail={"device": device}, by=by, now=millis(now))
         log.info("signed in", extra={"user": user.id, "session": session.id, "address": address})
@@ -143,6 +132,19 @@ class Login:
         await self._audit.record("refresh_reuse", target=id, detail=detail, by=by, now=millis(now))
         raise BadCredentials
 
+    async def authenticate_client(
+        self, client_id: str, secret: str, *, address: str | None = None, request_id: str | None = None
+    ) -> Client:
+        """The client whose secret this is. Raises BadCredentials, TooManyAttempts."""
+        async with self._attempt(self._attempts.of_client(client_id, address), address, request_id) as attempt:
+            client = await self._clients.authenticate(client_id, secret_hash=sha256(secret))
+            if client is None:
+                await attempt.failed()
+                named = client_id[:64] if client_id.startswith("c~") else None
+                await self._trail.failed(named, "client", address, request_id)
+                raise BadCredentials
+        return client
+
     async def client_credentials(
         self,
         client_id: str,
@@ -159,11 +161,7 @@ class Login:
         now = self._clock()
         # Taken before the secret is checked: if it is rotated meanwhile, the new cut must catch this token.
         issued_at = self._granting.issued_at(client_id, now)
-        client = await self._clients.authenticate(client_id, secret_hash=sha256(secret))
-        if client is None:
-            named = client_id[:64] if client_id.startswith("c~") else None
-            await self._failed(named, "client", address, request_id)
-            raise BadCredentials
+        client = await self.authenticate_client(client_id, secret, address=address, request_id=request_id)
         wanted = frozenset((scope or "").split()) or client.scopes
         if not wanted <= client.scopes:
             raise Invalid("The client may not have this scope.", code="invalid_scope")
@@ -173,14 +171,19 @@ class Login:
     async def change_password(
         self, principal: Principal, current: str, new: str, *, address: str | None, request_id: str | None = None
     ) -> None:
-        """Every session but the principal's own ends. Raises BadCredentials, or Invalid for a bad new one."""
-        self._passwords.check_new(new, pointer="/new_password")
+        """Every session but the principal's own ends. Raises BadCredentials, TooManyAttempts, or Invalid for a bad new
+        one."""
         id = principal.subject
-        stored = await self._users.password_hash(id)
-        ok, _ = await self._passwords.verify(current, stored)
-        if not ok:
-            await self._failed(id, "current_password", address, request_id)
-            raise BadCredentials
+        username = (await self._users.get(id)).username
+        self._passwords.check_new(new, username=username, pointer="/new_password")
+        async with self._attempt(self._attempts.of_account(username, address), address, request_id) as attempt:
+            stored = await self._users.password_hash(id)
+            ok, _ = await self._passwords.verify(current, stored)
+            if not ok:
+                await attempt.failed()
+                await self._trail.failed(id, "current_password", address, request_id)
+                raise BadCredentials
+            await attempt.succeeded()
         hashed = await self._passwords.hash(new)
         now = millis(self._clock())
         bans = await self._users.set_password(
@@ -194,9 +197,9 @@ class Login:
         )
         self._apply_bans(bans)
 
-    async def hash_new(self, password: str) -> str:
-        """The hash of a password somebody else sets: an admin, the first start. Raises Invalid."""
-        self._passwords.check_new(password)
+    async def hash_new(self, password: str, *, username: str) -> str:
+        """The hash of a password somebody else sets for ``username``: an admin, the first start. Raises Invalid."""
+        self._passwords.check_new(password, username=username)
         return await self._passwords.hash(password)
 
     async def _still(self, user_id: str, password: str, known: set[str | None]) -> bool:
@@ -208,14 +211,32 @@ class Login:
             return False
         return stored in known or (await self._passwords.verify(password, stored))[0]
 
-    async def _failed(self, target: str | None, reason: str, address: str | None, request_id: str | None) -> None:
-        log.info("sign-in failed", extra={"target": target, "reason": reason, "address": address})
-        now = self._clock()
-        if self._failures.take(1, rate=FAILURES_NOTED, burst=FAILURES_AT_ONCE, at=now):
-            self._unnoted += 1
-            return
-        detail: dict[str, object] = {"reason": reason}
-        if self._unnoted:
-            detail["not_noted_before"], self._unnoted = self._unnoted, 0
-        by = Actor(NOBODY, address, request_id)
-        await self._audit.record("login_failed", target=target, detail=detail, by=by, now=millis(now))
+    async def _verified(
+        self, attempt: Attempt, username: str, password: str, address: str | None, request_id: str | None
+    ) -> tuple[User, str, str | None]:
+        """The user whose password this is, its hash, and a better one if that is weak."""
+        found = await self._users.credentials(username)
+        user, stored = found if found is not None else (None, None)
+        ok, better = await self._passwords.verify(password, stored)
+        if user is None or stored is None or not ok:
+            await attempt.failed()
+            await self._trail.failed(user.id if user is not None else None, "password", address, request_id)
+            raise BadCredentials
+        if user.disabled:
+            await attempt.failed()
+            await self._trail.failed(user.id, "disabled", address, request_id)
+            raise UserDisabled
+        await attempt.succeeded()
+        return user, stored, better
+
+    @asynccontextmanager
+    async def _attempt(
+        self, admitted: AbstractAsyncContextManager[Attempt], address: str | None, request_id: str | None
+    ) -> AsyncIterator[Attempt]:
+        """``admitted``, and one that is not stands in the audit trail."""
+        try:
+            async with admitted as attempt:
+                yield attempt
+        except TooManyAttempts as refusal:
+            await self._trail.limited(refusal, address, request_id)
+            raise

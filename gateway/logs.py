@@ -57,6 +57,8 @@ _PATTERNS = tuple(
     (re.compile(pattern), REDACTED)
     for pattern in (
         r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}",
+        # a ticket
+        r"t(?:~|%7[Ee])[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]*)?",
         # <session id>.<generation>.<256 bits>
         r"[A-Za-z0-9_-]{1,64}\.\d{1,10}\.[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])",
         # 256 bits in base64url by themselves: a client secret. A name in snake_case has no capitals or no digits.

@@ -25,6 +25,7 @@ class Metrics:
         self.opened = Counter("gateway_connections_opened", "Sockets accepted.", registry=registry)
         self._closed = Counter("gateway_connections_closed", "Sockets ended.", ["reason"], registry=registry)
         self._refused = Counter("gateway_upgrades_refused", "Sockets refused.", ["reason"], registry=registry)
+        self._limited = Counter("gateway_rate_limited", "Refused for being over a rate.", ["policy"], registry=registry)
         self._connections = Gauge("gateway_connections", "Open sockets.", registry=registry)
         self._users = Gauge("gateway_users_online", "Users with an open socket here.", registry=registry)
         self._bans = Gauge("gateway_revocations_in_force", "Rules of the denylist.", registry=registry)
@@ -54,6 +55,10 @@ class Metrics:
 
     def refused(self, reason: str) -> None:
         self._refused.labels(reason).inc()
+
+    def limited(self, policy: str) -> None:
+        """A limit was hit; ``policy`` is its name."""
+        self._limited.labels(policy).inc()
 
     def bus_dropped(self, reason: str, amount: int) -> None:
         """Messages of the bus that were not sent, or were not believed."""

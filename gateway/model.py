@@ -7,6 +7,7 @@ Token times (``iat``, ``exp``) are whole seconds, as RFC 7519 NumericDate.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ SCOPES_OF_ROLE: Mapping[str, frozenset[str]] = {
 CLIENT_SCOPES = frozenset({PUSH})
 GATEWAY_CLIENT = "c~gateway"
 """``client_id`` of a user's sign-in (RFC 9068 requires the claim)."""
+
+SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+"""A caller's X-Request-Id that is taken over, so that a trace can go through; for any other there is a fresh one."""
 
 
 def new_id(now: float | None = None) -> str:
@@ -90,7 +94,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified access token says. Times in seconds. ``session`` is None for a client's token."""
+    """What a verified access token says. Times in seconds. ``session`` is None for a client's token.
+
+    ``kid``: the key that signed it, the same text in all tokens of that key.
+    """
 
     subject: str
     client_id: str
@@ -99,6 +106,7 @@ class Claims:
     token_id: str
     issued_at: int
     expires_at: int
+    kid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +328,15 @@ Signal = Arrived | Passing | MarkedRead | Withdrawn | RevocationsChanged | Again
 
 
 # -- revocation --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A rate limit: ``burst`` at once, refilled at ``rate`` per second. The name stands in headers and metrics."""
+
+    name: str
+    rate: float
+    burst: float
 
 
 @dataclass(frozen=True, slots=True)

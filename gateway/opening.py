@@ -16,30 +16,37 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Literal
 
+from gateway.attempts import Attempts
 from gateway.auth.passwords import Passwords
 from gateway.authn import Authn
 from gateway.bus.memory import MemoryBus
 from gateway.drain import Drain
 from gateway.errors import StoreUnavailable
+from gateway.federation import open_exchange
 from gateway.first_start import FirstAdmin, first_admin, keyring_of
 from gateway.granting import Granting
 from gateway.hub import Hub
 from gateway.janitor import Janitor
+from gateway.limiting.memory import MemoryLimiter
 from gateway.login import Login
 from gateway.metrics import Metrics
 from gateway.model import Actor, Target
-from gateway.ports import Bus, Clock, Presence
+from gateway.origins import Origins
+from gateway.ports import Bus, Clock, Limiter, Presence
 from gateway.presence.memory import MemoryPresence
+from gateway.presented import PresentedTokens
 from gateway.publish import Publisher
 from gateway.pulse import Pulse
 from gateway.relay import Relay
 from gateway.revocations import Revocations
 from gateway.revoke import POLL_EVERY, Revoker
+from gateway.rotation import Rotation
 from gateway.services import Readiness, Services
 from gateway.settings import LONGEST_ACCESS_TTL, Settings, SettingsError
 from gateway.siblings import Crew
 from gateway.store.engine import Store, open_store
 from gateway.store.migrate import head
+from gateway.tickets import Tickets
 from gateway.ties import Ties
 
 log = logging.getLogger("gateway")
@@ -81,6 +88,7 @@ async def open_gateway(
             stack.callback(_metrics_server(metrics, settings.metrics_port))
         metrics.watch(connections=hub.__len__, users=lambda: len(hub.users), bans=denylist.__len__)
         bus, presence = await _between_nodes(settings, store, node, role, clock, monotonic, metrics)
+        limiter = await _limiter(settings, store, role, monotonic)
         passwords = Passwords(settings.password_hashers)
         stack.callback(passwords.close)
         revoker = Revoker(
@@ -89,11 +97,11 @@ async def open_gateway(
             access_ttl=settings.access_token_ttl if role == "serve" else LONGEST_ACCESS_TTL,
         )  # fmt: skip
         janitor = Janitor(
-            inbox=store.inbox, sessions=store.sessions, revocations=store.revocations, denylist=denylist, clock=clock,
-            metrics=metrics, keep=settings.inbox_max,
+            inbox=store.inbox, sessions=store.sessions, revocations=store.revocations, tickets=store.tickets,
+            failures=store.failures, denylist=denylist, clock=clock, metrics=metrics, keep=settings.inbox_max,
         )  # fmt: skip
         publisher = Publisher(
-            inbox=store.inbox, bus=bus, presence=presence, clock=clock, monotonic=monotonic, metrics=metrics,
+            inbox=store.inbox, bus=bus, presence=presence, clock=clock, metrics=metrics, limiter=limiter,
             rate=settings.push_rate, overfull=janitor.overfull,
         )  # fmt: skip
 
@@ -106,12 +114,28 @@ async def open_gateway(
             access_ttl=settings.access_token_ttl, session_ttl=settings.session_ttl,
             refresh_idle=settings.refresh_token_idle,
         )  # fmt: skip
+        attempts = Attempts(
+            store.failures, secret=await store.keys.secret("failures", generate=lambda: secrets.token_bytes(32)),
+            limit=settings.login_failures, window=settings.login_window, clock=clock, metrics=metrics,
+        )  # fmt: skip
         login = Login(
             users=store.users, sessions=store.sessions, clients=store.clients, audit=store.audit, passwords=passwords,
-            granting=granting, clock=clock, apply_bans=revoker.apply, revoke_session=revoke_session,
+            attempts=attempts, granting=granting, clock=clock, apply_bans=revoker.apply, revoke_session=revoke_session,
             refresh_grace=settings.refresh_grace,
         )  # fmt: skip
+        exchange = await stack.enter_async_context(
+            open_exchange(settings, store=store, granting=granting, clock=clock, monotonic=monotonic)
+        )
         authn = Authn(keyring, denylist, clock, monotonic)
+        tickets = Tickets(
+            key=await store.keys.secret("ticket", generate=lambda: secrets.token_bytes(32)), authn=authn,
+            used=store.tickets, clock=clock,
+        )  # fmt: skip
+        presented = PresentedTokens(
+            keyring=keyring, authn=authn, tickets=tickets, refresh_tokens=granting.refresh_tokens,
+            refresh_idle=settings.refresh_token_idle, sessions=store.sessions, denylist=denylist, revoker=revoker,
+            clock=clock,
+        )  # fmt: skip
         pulse = Pulse(heartbeat=settings.heartbeat, clock=clock, metrics=metrics)
         drain = Drain(hub=hub, grace=settings.drain_grace, monotonic=monotonic)
 
@@ -148,14 +172,16 @@ async def open_gateway(
         ties = Ties(
             node=node, epoch=store.epoch, heartbeat=settings.heartbeat, frame_rate=settings.frame_rate,
             frame_burst=settings.frame_burst, hub=hub, pulse=pulse, inbox=store.inbox, publisher=publisher,
-            authn=authn, revoker=revoker, presence=presence, bus=bus, metrics=metrics, clock=clock,
+            authn=authn, tickets=tickets, revoker=revoker, presence=presence, bus=bus, metrics=metrics, clock=clock,
             monotonic=monotonic,
         )  # fmt: skip
         services = Services(
             node=node, epoch=store.epoch, clock=clock, users=store.users, sessions=store.sessions,
             clients=store.clients, inbox=store.inbox, audit=store.audit, revocation_log=store.revocations,
-            keyring=keyring, login=login, authn=authn, publisher=publisher, revoker=revoker, hub=hub,
-            presence=presence, bus=bus, metrics=metrics, readiness=readiness, exposition=told, ties=ties, drain=drain,
+            keyring=keyring, login=login, exchange=exchange, identities=store.identities, authn=authn,
+            tickets=tickets, origins=Origins(settings.allowed_origins), presented=presented, publisher=publisher,
+            revoker=revoker, hub=hub, presence=presence, bus=bus, limiter=limiter, metrics=metrics,
+            readiness=readiness, exposition=told, ties=ties, drain=drain,
         )  # fmt: skip
         await revoker.poll()
         if role == "serve":
@@ -167,6 +193,7 @@ async def open_gateway(
             )  # fmt: skip
             await stack.enter_async_context(bus.listen(relay))
             await stack.enter_async_context(presence.keep())
+            await stack.enter_async_context(limiter.keep())
             store.epoch.on_change(revoker.begin_again)
             store.epoch.on_change(drain.send_away)
             loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
@@ -177,6 +204,9 @@ async def open_gateway(
             ]
             if not settings.on_sqlite:
                 loops.append(("epoch", partial(_keep_looking_at_epoch, store)))
+            if settings.signing_keys is None:
+                rotation = Rotation(store=store.keys, keyring=keyring, hub=hub)
+                loops.append(("keys", rotation.keep_looking))
             for name, loop in loops:
                 await stack.enter_async_context(_background(name, loop))
         if crew is not None:
@@ -212,6 +242,17 @@ async def _between_nodes(
         )
     except ValueError as error:
         raise SettingsError(f"GATEWAY_REDIS_URL: {error}") from None
+
+
+async def _limiter(settings: Settings, store: Store, role: str, monotonic: Callable[[], float]) -> Limiter:
+    """Who counts what is limited: Redis with this process, if there is one and anything to count; else this alone."""
+    limited = settings.push_rate or settings.upgrade_rate
+    if settings.redis_url is None or role == "tool" or not limited:
+        return MemoryLimiter(monotonic)
+    from gateway.limiting.redis import RedisLimiter
+
+    secret = await store.keys.secret("bus", generate=lambda: secrets.token_bytes(32))
+    return RedisLimiter(settings.redis_url.get_secret_value(), secret=secret, monotonic=monotonic)
 
 
 async def _keep_looking_at_epoch(store: Store) -> None:

@@ -25,6 +25,7 @@ from gateway.model import (
     MarkedRead,
     Opening,
     Page,
+    Policy,
     PresenceInfo,
     PresenceSummary,
     Receipt,
@@ -244,9 +245,10 @@ class Clients(Protocol):
 
 class Revocations(Protocol):
     async def revoke(
-        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int
+        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int, listed: bool = True
     ) -> Revocation:
-        """Sessions end, the rules are written, the audit row too: one transaction.
+        """Sessions end, the rules are written, the audit row too: one transaction. ``listed``: whether administrators
+        see it in ``list``; of what users end of their own without a reason they never do.
 
         Raises NotFound("user"), NotFound("session") or NotFound("client").
         """
@@ -263,14 +265,101 @@ class Revocations(Protocol):
     async def purge(self, *, now: int, limit: int) -> int: ...
 
 
+class Failures(Protocol):
+    """How full what is forgiven of failed sign-ins is, by key: when (ms) it will have run empty. Keys are hashes."""
+
+    async def until(self, keys: Sequence[bytes]) -> Mapping[bytes, int]:
+        """Those of ``keys`` that there are."""
+
+    async def add(self, counts: Sequence[tuple[bytes, int, int]], *, now: int) -> None:
+        """One failure for each (key, step, full): it runs empty ``step`` milliseconds later than it would have, at most
+        ``full`` from now. What lies ahead by more than twice ``full`` is of a clock that was wrong, and begins anew.
+
+        Callers that wait together are written together; nodes that add at once all count.
+        """
+
+    async def clear(self, keys: Sequence[bytes]) -> None:
+        """These begin anew."""
+
+    async def purge(self, *, now: int, limit: int) -> int:
+        """Forget up to ``limit`` that have run empty. How many."""
+
+
+class UsedTickets(Protocol):
+    async def use(self, id: str, *, until: int) -> bool:
+        """Note that the ticket ``id`` is used; it runs out at ``until`` (ms). True once, whichever node was asked.
+
+        Callers that wait together are written together. A caller that is cancelled does not take its use back.
+        """
+
+    async def purge(self, *, now: int, limit: int) -> int:
+        """Forget up to ``limit`` that ran out at or before ``now``. How many."""
+
+
 class Keys(Protocol):
     async def signing(self) -> Sequence[SigningKey]:
         """All keys that verify, oldest first."""
 
+    async def announced(self) -> Sequence[tuple[str, int]]:
+        """(kid, ``signs_from``) of each, in the same order and without material: what every node asks twice a second,
+        ahead of all other readers."""
+
     async def add_signing(self, key: SigningKey, *, only_if_none: bool = False) -> None: ...
+
+    async def rotate(self, key: SigningKey, *, by: Actor, now: int) -> None:
+        """Add ``key``, and the audit row ``key_added`` with it."""
+
+    async def retire(self, kid: str, *, check: Callable[[Sequence[SigningKey]], None], by: Actor, now: int) -> None:
+        """Delete it, and write the audit row ``key_retired``, unless ``check`` raises on seeing all keys. No key comes
+        or goes between the check and the commit. ``check`` knows that ``kid`` is one of them."""
 
     async def secret(self, name: str, *, generate: Callable[[], bytes]) -> bytes:
         """The named server secret, generated on first use; every caller on every node gets the same."""
+
+
+class Identities(Protocol):
+    """Who somebody is that comes with the token of a trusted issuer: (issuer, subject) → user."""
+
+    async def find(self, issuer: str, subject: str) -> User | None:
+        """The user it was linked to, disabled or not. None if there is none, or they are deleted."""
+
+    async def admit(
+        self,
+        issuer: str,
+        subject: str,
+        *,
+        id: str,
+        usernames: Sequence[str],
+        password_hash: str,
+        create: bool,
+        link: bool,
+        by: Actor,
+        now: int,
+    ) -> User:
+        """The user of somebody who was not found: linked by another meanwhile, the user ``id`` if ``link``, a new one
+        of that id if ``create``, with the first of ``usernames`` that is free. The audit row commits with it.
+
+        However many ask at once, on however many nodes, there is one user. Raises NotFound("user") if there is none
+        and none may be made, and Conflict: "id_taken" (a user of that id may not be linked, or was deleted),
+        "not_linked" (an admin: never linked this way), "username_taken" (none of them is free).
+        """
+
+    async def link(self, user_id: str, issuer: str, subject: str, *, by: Actor, now: int) -> None:
+        """From now on they are that user. Raises NotFound("user"), Conflict("identity_taken") if they are another."""
+
+    async def unlink(self, issuer: str, subject: str, *, by: Actor, now: int) -> str:
+        """The id of the user they were. Raises NotFound("identity")."""
+
+    async def list(self, user_id: str) -> Sequence[tuple[str, str]]:
+        """(issuer, subject) of each that is this user, in order. Raises NotFound("user")."""
+
+
+class KeySource(Protocol):
+    async def fetch(self, url: str) -> tuple[bytes, float | None]:
+        """A document of public keys, and for how many seconds it says it is good (None: it does not say).
+
+        It takes a few seconds at most. Raises OSError or ValueError that says why it cannot be had.
+        """
 
 
 class Audit(Protocol):
@@ -340,6 +429,19 @@ class Presence(Protocol):
         """One each, in order."""
 
     async def summary(self) -> PresenceSummary: ...
+
+
+class Limiter(Protocol):
+    """Token buckets that all nodes take from, as far as they can: what this node itself lets through is within the rate
+    in any case, whatever the others, or what lies between, do."""
+
+    def keep(self) -> AbstractAsyncContextManager[None]:
+        """Inside the block the buckets are shared with the other nodes. Nobody need wait for that."""
+
+    async def take(self, policy: Policy, key: str, amount: float) -> float:
+        """0 if ``amount`` was in the bucket of ``key`` and is taken, else the seconds until it may be (nothing is
+        taken). More than ``burst`` at once is given when the bucket is full, and paid for afterwards. Never raises;
+        answers within a fraction of a second, whatever is broken."""
 
 
 class Transport(Protocol):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from gateway.errors import GatewayError, Limited
-from gateway.limits import Buckets
 from gateway.metrics import Metrics
 from gateway.model import (
     Again,
@@ -23,12 +22,13 @@ from gateway.model import (
     Entry,
     MarkedRead,
     Passing,
+    Policy,
     Signal,
     Withdrawn,
     millis,
     new_id,
 )
-from gateway.ports import Bus, Clock, Inbox, Presence
+from gateway.ports import Bus, Clock, Inbox, Limiter, Presence
 
 T = TypeVar("T")
 
@@ -58,26 +58,27 @@ class Publisher:
         bus: Bus,
         presence: Presence,
         clock: Clock,
-        monotonic: Callable[[], float],
         metrics: Metrics,
+        limiter: Limiter,
         rate: int,
         overfull: Callable[[Iterable[str]], None],
     ) -> None:
         self._inbox, self._bus, self._presence = inbox, bus, presence
-        self._clock, self._monotonic, self._metrics = clock, monotonic, metrics
-        self._rates = Buckets(rate=rate, burst=rate) if rate else None
+        self._clock, self._metrics = clock, metrics
+        self._limiter, self._policy = limiter, Policy("push", rate, burst=rate) if rate else None
         self._overfull = overfull
 
-    def admit(self, sender: str, amount: int) -> None:
+    async def admit(self, sender: str, amount: int) -> None:
         """Count ``amount`` notifications against the sender's rate. Raises Limited.
 
         A request larger than a second's worth is let in when the bucket is full, and pays for it afterwards by waiting.
         """
-        if self._rates is None:
+        policy = self._policy
+        if policy is None:
             return
-        wait = self._rates.take(sender, amount, at=self._monotonic())
+        wait = await self._limiter.take(policy, sender, amount)
         if wait:
-            raise Limited("push", retry_after=wait, quota=int(self._rates.rate), window=1)
+            raise Limited(policy.name, retry_after=wait, quota=int(policy.burst), window=1)
 
     async def push_all(self, sender: str, pushes: Sequence[Push]) -> list[Appended | GatewayError]:
         """Store each push, atomically for itself, in order. One result each: what was stored, or why not.

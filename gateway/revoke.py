@@ -47,15 +47,15 @@ class Revoker:
         return ban_until(millis(self._clock()), self._access_ttl)
 
     async def revoke(
-        self, target: Target, *, reason: str | None, by: Actor, why: str = "token_revoked"
+        self, target: Target, *, reason: str | None, by: Actor, why: str = "token_revoked", listed: bool = True
     ) -> tuple[Revocation, int]:
-        """Revoke, and close the matching sockets here before returning; how many those were.
+        """Revoke, and close the matching sockets here before returning; how many those were. ``listed``: as the port.
 
         Raises NotFound("user" | "session" | "client"), StoreUnavailable (unknown whether it was written).
         """
         now = millis(self._clock())
         work = asyncio.ensure_future(
-            self._store.revoke(target, why=why, reason=reason, by=by, now=now, until=self.until())
+            self._store.revoke(target, why=why, reason=reason, by=by, now=now, until=self.until(), listed=listed)
         )
         # The caller may go away while it commits: the sockets die all the same, now and not at the next poll.
         closed: list[int] = []

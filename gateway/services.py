@@ -9,12 +9,16 @@ from gateway.auth.tokens import Keyring
 from gateway.authn import Authn
 from gateway.drain import Drain
 from gateway.epoch import Epoch
+from gateway.exchange import Exchange
 from gateway.hub import Hub
 from gateway.login import Login
 from gateway.metrics import Metrics
-from gateway.ports import Audit, Bus, Clients, Clock, Inbox, Presence, Revocations, Sessions, Users
+from gateway.origins import Origins
+from gateway.ports import Audit, Bus, Clients, Clock, Identities, Inbox, Limiter, Presence, Revocations, Sessions, Users
+from gateway.presented import PresentedTokens
 from gateway.publish import Publisher
 from gateway.revoke import Revoker
+from gateway.tickets import Tickets
 from gateway.ties import Ties
 
 
@@ -41,12 +45,18 @@ class Services:
     revocation_log: Revocations
     keyring: Keyring
     login: Login
+    exchange: Exchange
+    identities: Identities
     authn: Authn
+    tickets: Tickets
+    origins: Origins
+    presented: PresentedTokens
     publisher: Publisher
     revoker: Revoker
     hub: Hub
     presence: Presence
     bus: Bus
+    limiter: Limiter
     metrics: Metrics
     readiness: Callable[[], Awaitable[Readiness]]
     exposition: Callable[[], Awaitable[bytes]]

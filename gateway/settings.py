@@ -15,6 +15,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from gateway.auth.issuers import TrustedIssuer, parse_trusted_issuers
+from gateway.hosts import Hosts
+
 PREFIX = "GATEWAY_"
 _LONGEST = 36_500 * 86_400
 """Seconds, a hundred years: what is added to a date must still be one."""
@@ -73,7 +76,10 @@ class Settings(BaseModel):
     token_leeway: int = Field(5, ge=0, le=30, description="Clock difference forgiven when a token is verified.")
     signing_keys: SecretStr | None = Field(
         None,
-        description='JSON list of {"kid","alg","key"}; the last signs. Unset: an ES256 key is kept in the database.',
+        description='JSON list of {"kid","alg","key"}; the last signs. Unset: keys in the database (gateway keys).',
+    )
+    trusted_issuers: str | None = Field(
+        None, description='JSON list of {"issuer", "jwks_url", "audience", …} whose tokens become sessions here.'
     )
     bootstrap_admin_password: SecretStr | None = None
 
@@ -82,14 +88,27 @@ class Settings(BaseModel):
     connections_per_address: int = Field(0, ge=0, description="0: unlimited.")
     connections_max: int = Field(50_000, ge=1)
     push_rate: int = Field(0, ge=0, description="Notifications per second per client; 0: unlimited.")
+    upgrade_rate: float = Field(
+        0, ge=0, le=1_000_000, description="Upgrades per second and address, a burst of ten seconds; 0: unlimited."
+    )
     frame_rate: float = Field(10, gt=0, le=1_000_000)
     frame_burst: int = Field(100, ge=1)
     password_hashers: int = Field(2, ge=1, le=64, description="Argon2 computations at once (19 MiB each).")
+    login_failures: int = Field(
+        10, ge=0, le=1000, description="Failed sign-ins forgiven per account, and per address, in a window; 0: any."
+    )
+    login_window: int = Field(900, ge=60, le=86_400, description="Seconds until all failed sign-ins are forgiven.")
 
     # sockets
     ws_reject: Literal["close", "http"] = "close"
     allowed_origins: tuple[str, ...] = Field(
         (), description="Comma separated; same origin is always allowed; * allows all."
+    )
+    require_tls: bool = Field(
+        False, description="Requests and upgrades that did not come over TLS, by the word of a proxy, are refused."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Hosts a request may name, comma separated; *.name for all below it; unset: any."
     )
     heartbeat: int = Field(25, ge=2, le=300)
     presence_linger: float = Field(
@@ -110,7 +129,7 @@ class Settings(BaseModel):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -120,6 +139,12 @@ class Settings(BaseModel):
     def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(origin != "*" and _ORIGIN.fullmatch(origin) is None for origin in value):
             raise ValueError("must be * or origins like https://app.example, in lower case, without a path")
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Hosts(value)
         return value
 
     @field_validator("forwarded_allow_ips")
@@ -151,6 +176,20 @@ class Settings(BaseModel):
             raise ValueError("must begin with redis://, rediss:// (TLS) or unix://")
         return value
 
+    @field_validator("trusted_issuers")
+    @classmethod
+    def _issuers(cls, value: str | None) -> str | None:
+        parse_trusted_issuers(value or "[]")
+        return value
+
+    @model_validator(mode="after")
+    def _not_its_own_issuer(self) -> Settings:
+        if self.issuer in self.issuers_trusted:
+            raise ValueError(
+                "GATEWAY_TRUSTED_ISSUERS: holds GATEWAY_ISSUER: a token of this gateway is no way to another session"
+            )
+        return self
+
     @model_validator(mode="after")
     def _one_process_on_sqlite(self) -> Settings:
         if self.workers > 1 and self.on_sqlite:
@@ -159,6 +198,11 @@ class Settings(BaseModel):
                 "set GATEWAY_DATABASE_URL to postgresql+asyncpg://…, and GATEWAY_REDIS_URL"
             )
         return self
+
+    @property
+    def issuers_trusted(self) -> Mapping[str, TrustedIssuer]:
+        """By name. Parsed at every use: that is once, at the start."""
+        return parse_trusted_issuers(self.trusted_issuers or "[]")
 
     @property
     def on_sqlite(self) -> bool:

@@ -37,7 +37,7 @@ class Telling:
 
     __slots__ = (
         "_after", "_catching_up", "_feed", "_rung", "_unsaid", "address", "closed_as", "gone", "number", "opened_at",
-        "principal", "sent", "ties", "transport",
+        "origin", "principal", "sent", "ties", "transport",
     )  # fmt: skip
 
     _numbers = iter(range(1, 2**63))
@@ -46,6 +46,7 @@ class Telling:
         self.number = next(Telling._numbers)
         self.principal = principal
         self.address = address
+        self.origin: str | None = None
         self.transport: Transport  # set by hand_over, before anything can be offered
         self.opened_at = millis(ties.clock())
         self.closed_as: Close | None = None
@@ -131,11 +132,10 @@ class Telling:
             self.closed_as = why
             self._detach()
         self.ties.metrics.closed(self.closed_as.reason)
-        log.info(
-            "socket closed",
-            extra={"user": self.claims.subject, "sid": self.claims.session, "connection": self.id,
-                   "code": self.closed_as.code, "reason": self.closed_as.reason},
-        )  # fmt: skip
+        log.info("socket closed", extra={
+            "user": self.claims.subject, "sid": self.claims.session, "connection": self.id, "address": self.address,
+            "origin": self.origin, "code": self.closed_as.code, "reason": self.closed_as.reason,
+        })  # fmt: skip
 
     # -- what it hears from the hub ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from gateway.ports import Bus, Clock, Inbox, Presence
 from gateway.publish import Publisher
 from gateway.pulse import Pulse
 from gateway.revoke import Revoker
+from gateway.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class Ties:
     inbox: Inbox
     publisher: Publisher
     authn: Authn
+    tickets: Tickets
     revoker: Revoker
     presence: Presence
     bus: Bus

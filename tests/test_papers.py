@@ -18,7 +18,7 @@ ENV_EXAMPLE = ROOT / ".env.example"
 SETTING = re.compile(r"^#(GATEWAY_[A-Z_]+)=(.*)$")
 CODE_IS_ARGUMENT = {
     **{"Conflict": 0, "NotFound": 0, "TokenError": 0, "FrameError": 0, "frames.error": 0},
-    **{"Refusal": 1, "_members": 1},
+    **{"Refusal": 1, "HostRefusal": 1, "_members": 1},
 }
 """What is called with a code, and at which place it stands."""
 NEVER_SENT = {"error"}

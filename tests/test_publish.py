@@ -10,6 +10,7 @@ import pytest
 from fakes import MemoryLog, Seconds, make_ties
 
 from gateway.errors import Invalid, Limited, StoreUnavailable
+from gateway.limiting.memory import MemoryLimiter
 from gateway.metrics import Metrics
 from gateway.model import (
     Again,
@@ -42,7 +43,8 @@ def make(log: Any, *, rate: int = 0) -> tuple[Publisher, Ear, Seconds, list[str]
     bus: Any = ear
     presence = MemoryPresence(node="n", clock=clock, monotonic=clock)
     publisher = Publisher(
-        inbox=log, bus=bus, presence=presence, clock=clock, monotonic=clock, metrics=Metrics(), rate=rate,
+        inbox=log, bus=bus, presence=presence, clock=clock, metrics=Metrics(),
+        limiter=MemoryLimiter(clock), rate=rate,
         overfull=full.extend,
     )  # fmt: skip
     return publisher, ear, clock, full
@@ -127,20 +129,20 @@ async def test_a_bug_of_the_store_is_not_passed_off_as_an_answer() -> None:
 
 async def test_a_sender_pays_for_each_notification_and_is_told_when_to_come_back() -> None:
     publisher, _, clock, _ = make(MemoryLog(), rate=10)
-    publisher.admit("c~x", 10)
-    publisher.admit("c~y", 1)
+    await publisher.admit("c~x", 10)
+    await publisher.admit("c~y", 1)
     with pytest.raises(Limited) as limited:
-        publisher.admit("c~x", 5)
+        await publisher.admit("c~x", 5)
     assert (limited.value.quota, limited.value.window, limited.value.retry_after) == (10, 1, 0.5)
     clock.now += 0.5
-    publisher.admit("c~x", 5)
+    await publisher.admit("c~x", 5)
     clock.now += 1
-    publisher.admit("c~x", 1000)  # larger than the bucket: admitted when it is full, and paid for
+    await publisher.admit("c~x", 1000)  # larger than the bucket: admitted when it is full, and paid for
     clock.now += 99
     with pytest.raises(Limited):
-        publisher.admit("c~x", 1)
+        await publisher.admit("c~x", 1)
     clock.now += 1
-    publisher.admit("c~x", 1)
+    await publisher.admit("c~x", 1)
 
 
 async def test_the_fast_lane_stores_nothing() -> None:
@@ -232,7 +234,8 @@ async def test_who_is_online_is_counted_on_all_nodes_or_not_at_all() -> None:
         clock: Any = Seconds()
         nothing: Any = MemoryLog()
         return Publisher(
-            inbox=nothing, bus=known, presence=known, clock=clock, monotonic=clock, metrics=Metrics(), rate=0,
+            inbox=nothing, bus=known, presence=known, clock=clock, metrics=Metrics(),
+            limiter=MemoryLimiter(clock), rate=0,
             overfull=lambda user_ids: None,
         )  # fmt: skip
 

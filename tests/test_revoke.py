@@ -144,8 +144,9 @@ async def test_the_janitor_goes_on_until_nothing_is_due_and_trims_whom_it_was_to
     denylist.add([Ban(1, "session", "old", "ada", None, ended, "token_revoked")])
     denylist.add([Ban(2, "session", "over", "ada", None, ended + 1, "token_revoked")])
     janitor = Janitor(
-        inbox=work, sessions=work, revocations=work, denylist=denylist, clock=clock, metrics=Metrics(), keep=10
-    )
+        inbox=work, sessions=work, revocations=work, tickets=work, failures=work,
+        denylist=denylist, clock=clock, metrics=Metrics(), keep=10,
+    )  # fmt: skip
     janitor.overfull(["bob", "ada", "bob"])
     await janitor.sweep()
     assert (work.due["expired"], work.due["purged"], work.trimmed, len(denylist)) == (0, 0, [["ada", "bob"]], 1)

@@ -44,7 +44,7 @@ async def users(
 async def create_user(request: Request, response: Response, principal: Administrator, body: NewUser) -> UserOut:
     """The id is the creator's or generated; that of a deleted user is never given again."""
     services = services_of(request)
-    password_hash = await services.login.hash_new(body.password)
+    password_hash = await services.login.hash_new(body.password, username=body.username)
     user = await services.users.create(
         id=body.id or new_id(services.clock()),
         username=body.username,
@@ -92,8 +92,8 @@ async def delete_user(request: Request, principal: Administrator, id: str) -> No
 async def reset_password(request: Request, principal: Administrator, id: str, body: PasswordReset) -> None:
     """Every session of the user ends."""
     services = services_of(request)
-    await services.users.get(known(id, "user"))  # before the costly hash
-    password_hash = await services.login.hash_new(body.password)
+    user = await services.users.get(known(id, "user"))  # before the costly hash
+    password_hash = await services.login.hash_new(body.password, username=user.username)
     bans = await services.users.set_password(
         id,
         password_hash=password_hash,

@@ -6,33 +6,55 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Annotated
 
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import oauth
 from gateway.api.deps import (
     Cursor,
+    Leaver,
     Limit,
+    PageReader,
     Reader,
     SignedIn,
     actor,
     address_of,
+    cookie_of,
     known,
     now_of,
     request_id_of,
     services_of,
 )
 from gateway.api.routes import LeanRoute, StrictRoute
-from gateway.api.schemas import Credentials, Identity, NewPassword, RefreshToken, SessionList, SessionOut, Tokens
-from gateway.errors import NotFound
+from gateway.api.schemas import (
+    Credentials,
+    Identity,
+    NewPassword,
+    RefreshToken,
+    SessionList,
+    SessionOut,
+    SignedInByCookie,
+    Ticket,
+    Tokens,
+)
+from gateway.cookies import ACCESS, REFRESH, from_own_page, setting
+from gateway.errors import NotFound, OriginRefused, TokenMissing
 from gateway.granting import TokenAnswer
 from gateway.model import ADMIN, Target, rfc3339
+from gateway.origins import origin_of
 
 router = APIRouter(tags=["auth"], route_class=StrictRoute)
 form_router = APIRouter(tags=["auth"], route_class=LeanRoute)
+
+_KEY_SET = {
+    "type": "object",
+    "required": ["keys"],
+    "properties": {"keys": {"type": "array", "items": {"type": "object", "required": ["kty", "kid", "alg", "use"]}}},
+}
 
 
 def tokens(answer: TokenAnswer) -> Tokens:
@@ -45,9 +67,20 @@ def tokens(answer: TokenAnswer) -> Tokens:
     )
 
 
+ByCookie = Annotated[bool, Query(description="Set cookies and return no tokens: for pages of the same origin.")]
+
+
 @router.post("/auth/login", summary="Sign in", response_model_exclude_none=True)
-async def login(request: Request, body: Credentials) -> Tokens:
-    """A new session of a user on this device. An unknown user and a wrong password are the same answer."""
+async def login(
+    request: Request, response: Response, body: Credentials, cookie: ByCookie = False
+) -> Tokens | SignedInByCookie:
+    """A new session of a user on this device. An unknown user and a wrong password are the same answer.
+
+    With `cookie=true`, which only pages of this or an allowed origin may ask for, the tokens stand in two cookies that
+    no script can read. They count on `/ws`, `/auth/ticket`, `/auth/refresh` and `/auth/logout`, and nowhere else.
+    """
+    if cookie and not from_own_page(request.scope["headers"], request.scope["scheme"], services_of(request).origins):
+        raise OriginRefused  # a form of another site would sign its reader in as somebody else (login CSRF)
     answer = await services_of(request).login.password(
         body.username,
         body.password,
@@ -55,23 +88,56 @@ async def login(request: Request, body: Credentials) -> Tokens:
         address=address_of(request),
         request_id=request_id_of(request),
     )
-    return tokens(answer)
+    if not cookie:
+        return tokens(answer)
+    _set_cookies(response, answer)
+    return SignedInByCookie(
+        expires_in=answer.expires_in, refresh_expires_in=answer.refresh_expires_in, scope=answer.scope
+    )
 
 
 @router.post("/auth/refresh", summary="Refresh", response_model_exclude_none=True)
-async def refresh(request: Request, body: RefreshToken) -> Tokens:
+async def refresh(request: Request, response: Response, body: RefreshToken | None = None) -> Tokens:
     """Fresh tokens of the session, the refresh token rotated. The one before, sent again within 30 seconds because the
-    answer was lost, gets the same successor; any other reuse ends the session."""
-    answer = await services_of(request).login.refresh(
-        body.refresh_token, address=address_of(request), request_id=request_id_of(request)
+    answer was lost, gets the same successor; any other reuse ends the session.
+
+    Without a body it is the refresh cookie that counts: both cookies are set anew, and the answer holds an access token
+    alone, for the page's own requests.
+    """
+    login, address, request_id = services_of(request).login, address_of(request), request_id_of(request)
+    if body is not None:
+        return tokens(await login.refresh(body.refresh_token, address=address, request_id=request_id))
+    cookie = cookie_of(request, REFRESH)
+    if cookie is None:
+        raise TokenMissing
+    answer = await login.refresh(cookie, address=address, request_id=request_id)
+    _set_cookies(response, answer)
+    return Tokens(
+        access_token=answer.access_token, expires_in=answer.expires_in, refresh_expires_in=None, scope=answer.scope
     )
-    return tokens(answer)
+
+
+def _set_cookies(response: Response, answer: TokenAnswer) -> None:
+    for name, value, life in (
+        (ACCESS, answer.access_token, answer.expires_in),
+        (REFRESH, answer.refresh_token or "", answer.refresh_expires_in or 0),
+    ):
+        response.headers.append("Set-Cookie", setting(name, value, max_age=life))
+
+
+@router.post("/auth/ticket", summary="A ticket for a socket", status_code=201)
+async def ticket(request: Request, principal: PageReader) -> Ticket:
+    """Stands in `token=` of `/ws`, once, so that no token need stand in a URL. It is of the token's session and ends
+    with it; asked for by a page, it is good for that page's origin alone."""
+    issued, life = services_of(request).tickets.issue(principal, origin=origin_of(request.scope["headers"]))
+    return Ticket(ticket=issued, expires_in=life)
 
 
 async def token(request: Request) -> Response:
-    """The token endpoint of RFC 6749: `grant_type` is `password`, `refresh_token` or `client_credentials`.
+    """The token endpoint of RFC 6749. `grant_type`: `password`, `refresh_token`, `client_credentials`, token exchange.
 
-    A client's secret comes by HTTP Basic or in the form, not both.
+    A client's secret comes by HTTP Basic or in the form, not both. Token exchange (RFC 8693): the token of an issuer of
+    `GATEWAY_TRUSTED_ISSUERS` becomes a session here.
     """
     try:
         form = await oauth.read_form(request)
@@ -79,6 +145,8 @@ async def token(request: Request) -> Response:
     except oauth.TokenError as error:
         return oauth.refuse(error)
     body = tokens(answer).model_dump(exclude_none=True)
+    if form["grant_type"] == oauth.EXCHANGE:
+        body["issued_token_type"] = oauth.ACCESS_TOKEN  # RFC 8693 section 2.2.1
     return Response(orjson.dumps(body), media_type="application/json")
 
 
@@ -94,8 +162,14 @@ form_router.add_api_route(
 
 
 @router.post("/auth/logout", summary="Sign out", status_code=204, response_class=Response)
-async def logout(request: Request, principal: SignedIn) -> None:
-    """The session ends and its sockets close. A client has no session: its token ends."""
+async def logout(request: Request, response: Response, principal: Leaver) -> None:
+    """The session ends and its sockets close. A client has no session: its token ends. The cookies of a page are taken
+    back, whether they still counted or not."""
+    if any(cookie_of(request, name, alone=False) is not None for name in (ACCESS, REFRESH)):
+        for name in (ACCESS, REFRESH):
+            response.headers.append("Set-Cookie", setting(name, "", max_age=0))
+    if principal is None:
+        return
     session = principal.claims.session
     target = Target(session=session) if session is not None else Target(token_id=principal.claims.token_id)
     with contextlib.suppress(NotFound):  # over already: that is what was asked for
@@ -155,7 +229,12 @@ async def change_password(request: Request, principal: Reader, body: NewPassword
     )
 
 
-@router.get("/.well-known/jwks.json", summary="Public keys (RFC 7517)", response_model=None)
+@router.get(
+    "/.well-known/jwks.json",
+    summary="Public keys (RFC 7517)",
+    response_model=None,
+    responses={200: {"description": "A JWK Set.", "content": {"application/json": {"schema": _KEY_SET}}}},
+)
 async def jwks(request: Request) -> Response:
     """What verifies access tokens. 404 where they are signed with a shared secret."""
     keys = services_of(request).keyring.jwks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Query
 from starlette.requests import Request
 
-from gateway.errors import CredentialsConflict, NotFound, TokenMissing
+from gateway.cookies import ACCESS, REFRESH, presented
+from gateway.errors import CredentialsConflict, NotFound, TokenMissing, Unauthenticated
 from gateway.model import ADMIN, INBOX, Actor, Principal, millis
 
 if TYPE_CHECKING:
@@ -48,40 +50,91 @@ def bearer(request: Request) -> str | None:
     return token.strip().decode("latin-1") or None
 
 
-def guard(request: Request, scope: str | None) -> Principal:
+def guard(request: Request, scope: str | None, *, by_cookie: bool = False) -> Principal:
     """The caller, who has ``scope`` (None: any). Raises Unauthenticated, InsufficientScope, RevocationsStale.
 
     Verified once a request: the route asks before it reads the body, the endpoint gets the same principal again.
+    ``by_cookie``: the access cookie counts too (OriginRefused if it may not); of another session than the token:
+    CredentialsConflict.
     """
     principal: Principal | None = request.scope.get("gateway.principal")
     authn = services_of(request).authn
     if principal is None:
         token = bearer(request)
-        if token is None:
+        cookie = cookie_of(request, ACCESS, alone=token is None) if by_cookie else None
+        if token is None and cookie is None:
             raise TokenMissing
-        principal = authn.principal(token)
+        principal = authn.principal(token if token is not None else cookie)
+        if token is not None and cookie is not None:
+            other = authn.principal(cookie)
+            if (other.subject, other.claims.session) != (principal.subject, principal.claims.session):
+                raise CredentialsConflict
         request.scope["gateway.principal"] = principal
     if scope is not None:
         authn.require(principal, scope)
     return principal
 
 
+def cookie_of(request: Request, name: str, *, alone: bool = True) -> str | None:
+    """The cookie if it counts for this request (``cookies.presented``)."""
+    scope = request.scope
+    return presented(name, scope["headers"], scope["scheme"], services_of(request).origins, alone=alone)
+
+
+Guard = Callable[[Request], Awaitable[Principal]]
+
 GUARDS: dict[object, str | None] = {}
 """The dependencies below, and the scope each asks for: ``StrictRoute`` calls them first, the OpenAPI shows them."""
 
 
-def _requires(scope: str | None) -> Callable[[Request], Awaitable[Principal]]:
+BY_COOKIE: set[object] = set()
+"""Those of them that take a cookie as well."""
+
+
+def _requires(scope: str | None, *, by_cookie: bool = False) -> Guard:
     async def principal(request: Request) -> Principal:
-        return guard(request, scope)
+        return guard(request, scope, by_cookie=by_cookie)
 
     GUARDS[principal] = scope
+    if by_cookie:
+        BY_COOKIE.add(principal)
     return principal
 
 
 SignedIn = Annotated[Principal, Depends(_requires(None))]
 Reader = Annotated[Principal, Depends(_requires(INBOX))]
 """A user with a session: no client ever has the scope."""
+PageReader = Annotated[Principal, Depends(_requires(INBOX, by_cookie=True))]
+"""As ``Reader``; a page that signed in by cookie need not show its token."""
 Administrator = Annotated[Principal, Depends(_requires(ADMIN))]
+
+
+async def _leaving(request: Request) -> Principal | None:
+    """Who signs out. A page whose access cookie is gone, as it is after some minutes, still has the other; None if
+    neither counts any more, and so nobody is signed in."""
+    scope, services = request.scope, services_of(request)
+    if "gateway.principal" in scope:  # the route has asked already
+        return scope["gateway.principal"]  # type: ignore[no-any-return]
+    if bearer(request) is not None:
+        return guard(request, None, by_cookie=True)
+    access, refresh = cookie_of(request, ACCESS), cookie_of(request, REFRESH)
+    if access is None and refresh is None:
+        raise TokenMissing
+    scope["gateway.principal"] = None
+    with contextlib.suppress(Unauthenticated):
+        if access is not None:
+            return guard(request, None, by_cookie=True)
+    with contextlib.suppress(Unauthenticated):
+        if refresh is not None:
+            by = {"address": address_of(request), "request_id": request_id_of(request)}
+            answer = await services.login.refresh(refresh, **by)
+            scope["gateway.principal"] = services.authn.principal(answer.access_token)
+    return scope["gateway.principal"]  # type: ignore[no-any-return]
+
+
+GUARDS[_leaving] = None
+BY_COOKIE.add(_leaving)
+Leaver = Annotated[Principal | None, Depends(_leaving)]
 
 
 def address_of(request: Request) -> str | None:

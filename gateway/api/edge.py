@@ -1,39 +1,53 @@
-"""What every HTTP request passes first: request id, security headers, one log line, the last catch. No routes here.
+"""What every HTTP request passes first: request id, Host, CORS, security headers, a log line, the last catch.
 
-Pure ASGI, so nothing is buffered and no task is added; WebSocket and lifespan scopes pass straight through.
+No routes here. Pure ASGI, so nothing is buffered and no task is added; WebSocket and lifespan scopes pass straight
+through.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api.problems import internal_error
-from gateway.model import new_id
+from gateway.api.cors import Cors
+from gateway.api.problems import Refusal, internal_error, refused
+from gateway.hardening import HARDENING, NO_PAGE, TLS_ONLY
+from gateway.hosts import PROBES, Hosts
+from gateway.model import SANE_REQUEST_ID, new_id
 
 log = logging.getLogger("gateway.http")
 
-_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+TLS_REQUIRED = "The gateway is only spoken to over TLS."
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Asked every few seconds by machines: logged at debug unless they fail."""
 
 
 class Edge:
-    """``bind`` is told the request's id, in the context of its task: what is logged in its course can then carry it."""
+    """``bind`` is told the request's id, in the context of its task: what is logged in its course can then carry it.
+    ``tls_only``: whoever comes by anything else is refused, but for the probes, and whoever comes over TLS is told to
+    keep to it (Strict-Transport-Security)."""
 
-    def __init__(self, app: ASGIApp, *, bind: Callable[[str], object] = lambda request_id: None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        bind: Callable[[str], object] = lambda request_id: None,
+        hosts: Hosts | None = None,
+        cors: Cors | None = None,
+        tls_only: bool = False,
+    ) -> None:
         self.app, self._bind = app, bind
+        self._hosts, self._cors, self._tls_only = hosts or Hosts(), cors or Cors(), tls_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = _request_id(scope)
+        request_id, host, origin = _read(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         self._bind(request_id)
         auth = scope["path"].startswith("/auth/")
@@ -44,20 +58,32 @@ class Edge:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"] = list(message.get("headers", ()))
-                headers += (
-                    (b"x-request-id", request_id.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                )
-                if not any(name == b"cache-control" for name, _ in headers):
+                own = {name for name, _ in headers}
+                headers.append((b"x-request-id", request_id.encode()))
+                headers += HARDENING
+                headers += self._cors.fields(origin)
+                if b"content-security-policy" not in own:
+                    headers += NO_PAGE
+                if b"cache-control" not in own:
                     headers.append((b"cache-control", b"no-store"))
                 if auth:
                     headers.append((b"pragma", b"no-cache"))
+                if self._tls_only and scope["scheme"] == "https":
+                    headers += TLS_ONLY
             await send(message)
 
         began = time.perf_counter()
         try:
-            await self.app(scope, receive, dressed)
+            wrong = self._hosts.refusal(host, scheme=scope.get("scheme", "http"), path=scope["path"])
+            if wrong is not None:
+                await refused(Request(scope), Refusal(*wrong))(scope, receive, dressed)
+            elif self._tls_only and scope.get("scheme") != "https" and scope["path"] not in PROBES:
+                await refused(Request(scope), Refusal(403, "tls_required", TLS_REQUIRED))(scope, receive, dressed)
+            elif (allowed := self._cors.preflight(scope, origin)) is not None:
+                await dressed({"type": "http.response.start", "status": 204, "headers": list(allowed)})
+                await dressed({"type": "http.response.body", "body": b""})
+            else:
+                await self.app(scope, receive, dressed)
         except ClientDisconnect:
             pass  # it went away while it was sending: nobody is left to answer
         except Exception:
@@ -70,12 +96,20 @@ class Edge:
             _log(scope, status, time.perf_counter() - began)
 
 
-def _request_id(scope: Scope) -> str:
-    """The caller's X-Request-Id if it is sane, so that a trace can go through; else a fresh one."""
+def _read(scope: Scope) -> tuple[str, bytes | None, bytes | None]:
+    """Request id, Host and Origin. The id is the caller's X-Request-Id if it is sane, so that a trace can go through,
+    else a fresh one. Of two Hosts or Origins neither counts: empty, they match nothing."""
+    request_id: str | None = None
+    host: bytes | None = None
+    origin: bytes | None = None
     for name, value in scope["headers"]:
-        if name == b"x-request-id" and _SANE_ID.fullmatch(value):
-            return str(value, "ascii")
-    return new_id()
+        if name == b"host":
+            host = value if host is None else b""
+        elif name == b"origin":
+            origin = value if origin is None else b""
+        elif name == b"x-request-id" and request_id is None and SANE_REQUEST_ID.fullmatch(value):
+            request_id = str(value, "ascii")
+    return request_id or new_id(), host, origin
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

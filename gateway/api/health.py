@@ -69,6 +69,7 @@ async def readyz(request: Request) -> Ready | Degraded | Response:
     "/metrics",
     summary="Prometheus metrics",
     response_model=None,
+    response_class=Response,  # not JSON, which the document would name beside the text
     responses={200: {"description": "The text format.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request, principal: Administrator) -> Response:

@@ -66,7 +66,7 @@ async def push(request: Request) -> Response:
     key = idempotency_key(request)
     wanted = read_push(strict_json(await read_body(request, media_type=JSON, limit=MAX_BODY)), key=key)
     sender = principal.subject
-    publisher.admit(sender, len(wanted.recipients) if wanted.recipients is not None else 1)
+    await publisher.admit(sender, len(wanted.recipients) if wanted.recipients is not None else 1)
     if wanted.ttl == 0:
         return await _pass_by(request, sender, wanted)
     (result,) = await publisher.push_all(sender, [_push(wanted)])
@@ -96,7 +96,7 @@ async def push_batch(request: Request) -> Response:
     # Two megabytes made to be slow take a second: nobody else waits for that.
     items = _items(raw) if len(raw) <= MAX_BODY else await asyncio.to_thread(_items, raw)
     sender = principal.subject
-    publisher.admit(sender, len(items))
+    await publisher.admit(sender, len(items))
     results: list[dict[str, Any]] = [members(item) if isinstance(item, Invalid) else {} for item in items]
     wanted = [(at, item) for at, item in enumerate(items) if isinstance(item, Wanted)]
     to_store = [(at, _push(item)) for at, item in wanted if item.ttl > 0]

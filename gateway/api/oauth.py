@@ -20,7 +20,15 @@ from gateway.granting import TokenAnswer
 from gateway.model import PUSH
 
 MAX_FIELDS = 50
-GRANTS = ("password", "refresh_token", "client_credentials")
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+GRANTS = ("password", "refresh_token", "client_credentials", EXCHANGE)
+TOKEN_TYPE = "urn:ietf:params:oauth:token-type:"  # noqa: S105 - how their names begin (RFC 8693 section 3)
+ACCESS_TOKEN = f"{TOKEN_TYPE}access_token"
+SUBJECT_TOKENS = (f"{TOKEN_TYPE}jwt", f"{TOKEN_TYPE}id_token", ACCESS_TOKEN)
+
+
+_REFUSED = {"client_credentials": "invalid_client", EXCHANGE: "invalid_request"}
+"""The word for credentials that will not do (RFC 6749 section 5.2, RFC 8693 section 2.2.2); else ``invalid_grant``."""
 
 
 class TokenError(Exception):
@@ -63,26 +71,26 @@ async def grant(request: Request, form: Mapping[str, str]) -> TokenAnswer:
     """Tokens for what the form brings. Raises TokenError; Limited and Unavailable pass through."""
     login = services_of(request).login
     address, request_id = address_of(request), request_id_of(request)
-    kind = _needed(form, "grant_type")
-    basic = _basic(request)
-    if basic is not None and "client_secret" in form:
-        raise TokenError("invalid_request", "The client authenticates in two ways at once.")
+    kind = needed(form, "grant_type")
+    presented = client_credentials_of(request, form)
     try:
         if kind == "password":
-            username, password = _needed(form, "username"), _needed(form, "password")
+            username, password = needed(form, "username"), needed(form, "password")
             return await login.password(username, password, device=None, address=address, request_id=request_id)
         if kind == "refresh_token":
-            return await login.refresh(_needed(form, "refresh_token"), address=address, request_id=request_id)
+            return await login.refresh(needed(form, "refresh_token"), address=address, request_id=request_id)
         if kind == "client_credentials":
-            client_id, secret = basic or (form.get("client_id", ""), form.get("client_secret", ""))
+            client_id, secret = presented or (form.get("client_id", ""), "")
             if form.get("client_id", client_id) != client_id:
                 raise TokenError("invalid_request", "client_id is not the client that authenticates.")
             return await login.client_credentials(
                 client_id, secret, scope=form.get("scope"), address=address, request_id=request_id
             )
+        if kind == EXCHANGE and services_of(request).exchange.trusts_anybody:
+            token = subject_token(form, audience=services_of(request).keyring.audience)
+            return await services_of(request).exchange.token(token, address=address, request_id=request_id)
     except Unauthenticated as error:
-        # One word for a person's or a token's credentials, another for a client's (section 5.2).
-        raise TokenError("invalid_client" if kind == "client_credentials" else "invalid_grant", error.detail) from None
+        raise TokenError(_REFUSED.get(kind, "invalid_grant"), error.detail) from None
     except Invalid as error:
         raise TokenError(
             "invalid_scope" if error.code == "invalid_scope" else "invalid_request", error.detail
@@ -90,11 +98,35 @@ async def grant(request: Request, form: Mapping[str, str]) -> TokenAnswer:
     raise TokenError("unsupported_grant_type", f"The grants here are {', '.join(GRANTS)}.")
 
 
-def _needed(form: Mapping[str, str], name: str) -> str:
+def subject_token(form: Mapping[str, str], *, audience: str) -> str:
+    """What is to be exchanged (RFC 8693 section 2.1) for a token of ours, whose ``aud`` is ``audience``."""
+    token = needed(form, "subject_token")
+    if needed(form, "subject_token_type") not in SUBJECT_TOKENS:
+        raise TokenError("invalid_request", f"subject_token_type has to be one of {', '.join(SUBJECT_TOKENS)}.")
+    if form.get("requested_token_type", ACCESS_TOKEN) != ACCESS_TOKEN:
+        raise TokenError("invalid_request", f"requested_token_type has to be {ACCESS_TOKEN}.")
+    if "actor_token" in form or "actor_token_type" in form:
+        raise TokenError("invalid_request", "Nobody acts for somebody else here: actor_token cannot be taken.")
+    if "resource" in form or form.get("audience", audience) != audience:
+        raise TokenError("invalid_target", "The tokens made here are for this gateway alone.")
+    return token
+
+
+def needed(form: Mapping[str, str], name: str) -> str:
     value = form.get(name)
     if value is None:
         raise TokenError("invalid_request", f"{name} is missing.")
     return value
+
+
+def client_credentials_of(request: Request, form: Mapping[str, str]) -> tuple[str, str] | None:
+    """Client id and secret, by HTTP Basic or in the form (section 2.3.1); None without. Raises TokenError for both."""
+    basic = _basic(request)
+    if basic is not None and "client_secret" in form:
+        raise TokenError("invalid_request", "The client authenticates in two ways at once.")
+    if basic is None and "client_secret" in form:
+        return form.get("client_id", ""), form["client_secret"]
+    return basic
 
 
 def _basic(request: Request) -> tuple[str, str] | None:
@@ -135,13 +167,17 @@ REQUEST_BODY: dict[str, Any] = {
                     "client_id": _TEXT,
                     "client_secret": {"type": "string", "format": "password"},
                     "scope": _TEXT,
+                    "subject_token": {**_TEXT, "description": "Of a trusted issuer (RFC 8693)."},
+                    "subject_token_type": {"enum": list(SUBJECT_TOKENS)},
+                    "requested_token_type": {"enum": [ACCESS_TOKEN]},
+                    "audience": _TEXT,
                 },
             },
             "example": {"grant_type": "client_credentials", "scope": PUSH},
         }
     },
 }
-_ERROR = {
+ERROR = {
     "type": "object",
     "required": ["error"],
     "properties": {"error": _TEXT, "error_description": _TEXT},
@@ -152,8 +188,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Tokens"}}},
     },
     400: {
-        "description": "`invalid_request`, `invalid_grant`, `unsupported_grant_type` or `invalid_scope`.",
-        "content": {"application/json": {"schema": _ERROR}},
+        "description": "`invalid_request`, `invalid_grant`, `unsupported_grant_type`, `invalid_scope` or "
+        "`invalid_target`.",
+        "content": {"application/json": {"schema": ERROR}},
     },
-    401: {"description": "`invalid_client`.", "content": {"application/json": {"schema": _ERROR}}},
+    401: {"description": "`invalid_client`.", "content": {"application/json": {"schema": ERROR}}},
 }

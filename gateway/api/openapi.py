@@ -7,6 +7,7 @@ say, so that no route can forget it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -15,15 +16,19 @@ from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
-from gateway.api import admin, auth, health, inbox, notifications, oversight, problems
-from gateway.api.deps import GUARDS
+from gateway.api import admin, auth, health, inbox, notifications, oauth_tokens, oversight, problems
+from gateway.api.cors import Cors
+from gateway.api.deps import BY_COOKIE, GUARDS
 from gateway.api.edge import Edge
 from gateway.api.routes import LeanRoute
+from gateway.cookies import ACCESS
+from gateway.hosts import Hosts
 from gateway.model import ADMIN, INBOX, PUSH
 
 DESCRIPTION = """Notifications are stored in their user's inbox first and announced afterwards: what was answered 2xx
 is durable. A user signs in and listens on `/ws`; a client, a backend service, pushes. Every error is
-`application/problem+json` with a stable `code`; the token endpoint alone answers as RFC 6749 says."""
+`application/problem+json` with a stable `code`; `/auth/token`, `/auth/revoke` and `/auth/introspect` answer as RFC 6749
+says."""
 TAGS = [
     {"name": "auth", "description": "Signing in and out, one's sessions, the public keys."},
     {"name": "notifications", "description": "Pushing. Scope `notifications:write`."},
@@ -37,7 +42,14 @@ SCOPES = {
     ADMIN: "administer",
 }
 SECURITY_SCHEMES = {
+    "cookie": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": ACCESS,
+        "description": "Set by `POST /auth/login?cookie=true`. It counts for pages of this or an allowed origin.",
+    },
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    "basic": {"type": "http", "scheme": "basic", "description": "Client id and secret (RFC 6749 section 2.3.1)."},
     "oauth2": {
         "type": "oauth2",
         "flows": {
@@ -48,7 +60,7 @@ SECURITY_SCHEMES = {
 }
 _DESCRIPTIONS = {
     401: "No token, or one that does not count.",
-    403: "The token lacks the scope.",
+    403: "The token lacks the scope, or cookies come from a page that may not use them.",
     404: "There is no such thing, or it is somebody else's.",
     409: "It conflicts with what is there.",
     413: "The body is too large.",
@@ -58,6 +70,8 @@ _DESCRIPTIONS = {
     503: "Not now: what was asked is unknown. Try again, a push with its `Idempotency-Key`.",
 }
 
+_FOR_PAGES = ("/auth/login", "/auth/refresh", "/auth/logout", "/auth/ticket")
+"""A page of another origin may not use cookies there: `origin_refused`."""
 _CONFLICTS = ("/inbox/ack", "/admin/users", "/admin/users/{id}")
 
 _TEXT = {"type": "string"}
@@ -113,6 +127,7 @@ def routers() -> list[APIRouter]:
         inbox.router,
         auth.router,
         auth.form_router,
+        oauth_tokens.router,
         health.router,
         oversight.router,
         admin.router,
@@ -123,14 +138,22 @@ FastLane = Mapping[tuple[str, str], ASGIApp]
 """(method, path) → the application that answers it."""
 
 
-def install(app: FastAPI, *, bind: Callable[[str], object] = lambda request_id: None) -> FastLane:
-    """Make ``app`` the gateway's HTTP interface. ``bind`` is told each request's id (see ``Edge``).
+def install(
+    app: FastAPI,
+    *,
+    bind: Callable[[str], object] = lambda request_id: None,
+    hosts: Hosts | None = None,
+    cors: Cors | None = None,
+    tls_only: bool = False,
+) -> FastLane:
+    """Make ``app`` the gateway's HTTP interface. The options are those of ``Edge``, which every request passes.
 
     The lean routes are also returned as applications of their own, for whoever wants to spare a push the six layers
     that FastAPI puts around every route; what they answer is the same.
     """
     problems.install(app)
-    app.add_middleware(Edge, bind=bind)
+    edge = partial(Edge, bind=bind, hosts=hosts, cors=cors, tls_only=tls_only)
+    app.add_middleware(edge)
     for router in routers():
         # Put there directly, not by include_router: that wraps each router in a matcher of its own, which costs more
         # than a push takes to be read, and would build the lean routes anew.
@@ -138,7 +161,7 @@ def install(app: FastAPI, *, bind: Callable[[str], object] = lambda request_id: 
     app.router.redirect_slashes = False  # a redirect answers with the Host header as it came; here it is 404
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return {
-        ("POST", route.path): Edge(ExceptionMiddleware(route.app, handlers=app.exception_handlers), bind=bind)
+        ("POST", route.path): edge(ExceptionMiddleware(route.app, handlers=app.exception_handlers))
         for route in app.routes
         if isinstance(route, LeanRoute) and route.methods == {"POST"} and not route.param_convertors
     }
@@ -176,6 +199,8 @@ def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
     if scopes:
         names = [scope for scope in scopes if scope is not None]
         operation["security"] = [{"oauth2": names}, {"bearer": []}]
+        if any(one.call in BY_COOKIE for one in route.dependant.dependencies):
+            operation["security"].append({"cookie": []})
     statuses = [503]
     if "security" in operation:
         statuses += [401, 403] if scopes != [None] else [401]
@@ -187,6 +212,8 @@ def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
         statuses.append(404)
     if route.path in ("/auth/login", "/auth/refresh", "/auth/password"):
         statuses += [401, 429]
+    if route.path in _FOR_PAGES:
+        statuses.append(403)
     if isinstance(route, LeanRoute) and operation.get("requestBody"):
         statuses.append(429)
     if route.path in _CONFLICTS and route.methods != {"GET"}:

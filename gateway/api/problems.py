@@ -5,6 +5,7 @@ Never a stack trace, an SQL text or a token: what is not one of our own errors i
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.api.deps import address_of, services_of
 from gateway.api.strict import pointer
 from gateway.errors import (
     Conflict,
@@ -27,6 +29,7 @@ from gateway.errors import (
     Invalid,
     Limited,
     NotFound,
+    OriginRefused,
     TokenExpired,
     TokenInvalid,
     TokenRevoked,
@@ -35,6 +38,8 @@ from gateway.errors import (
     UserDisabled,
     without_tokens,
 )
+
+log = logging.getLogger("gateway.http")
 
 REALM = "notification-gateway"
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -45,6 +50,7 @@ MAX_NAME = 200
 _STATUS: tuple[tuple[type[GatewayError], int], ...] = (
     (Unauthenticated, 401),
     (InsufficientScope, 403),
+    (OriginRefused, 403),
     (NotFound, 404),
     (Conflict, 409),
     (Invalid, 422),
@@ -115,6 +121,10 @@ def internal_error(request: Request) -> Response:
     return respond(request, _members(500, "internal_error", "The gateway made a mistake."))
 
 
+def refused(request: Request, error: Refusal) -> Response:
+    return respond(request, _members(error.status, error.code, error.detail), error.headers)
+
+
 def install(app: FastAPI) -> None:
     """From now on every error of ``app`` is a problem."""
     # Starlette calls a handler only with what it was added for, but types it as taking any Exception.
@@ -128,11 +138,16 @@ def install(app: FastAPI) -> None:
 async def _gateway_error(request: Request, error: GatewayError) -> Response:
     if status_of(error) == 500:
         raise error  # a decision nobody gave a status is a mistake of ours, and logged like one
+    if isinstance(error, Limited):
+        services_of(request).metrics.limited(error.policy)
+        principal = request.scope.get("gateway.principal")
+        subject = principal.subject if principal is not None else None
+        log.info("rate limit hit", extra={"policy": error.policy, "address": address_of(request), "subject": subject})
     return respond(request, members(error), headers_of(error))
 
 
 async def _refusal(request: Request, error: Refusal) -> Response:
-    return respond(request, _members(error.status, error.code, error.detail), error.headers)
+    return refused(request, error)
 
 
 async def _http_exception(request: Request, error: HTTPException) -> Response:

@@ -8,14 +8,14 @@ nothing else: no dependency is solved and nothing is validated for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, cast
 
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.deps import GUARDS, guard
+from gateway.api.deps import GUARDS, Guard
 from gateway.api.problems import Refusal
 from gateway.api.strict import strict_json
 from gateway.errors import Invalid
@@ -60,6 +60,16 @@ async def read_body(request: Request, *, media_type: bytes, limit: int) -> bytes
         message = await request.receive()
 
 
+async def _is_empty(request: Request) -> bool:
+    """Whether it has no body. One of no declared type that has one is left to ``read_body``, which refuses it."""
+    if any(name == b"content-type" for name, _ in request.scope["headers"]):
+        return False
+    message = await request.receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    return not message.get("body") and not message.get("more_body", False)
+
+
 def _is(content_type: bytes, media_type: bytes) -> bool:
     """Whether it is that type in UTF-8; both are case-insensitive (RFC 9110 section 8.3)."""
     if content_type == media_type:
@@ -89,16 +99,19 @@ class StrictRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        scopes = [GUARDS[one.call] for one in self.dependant.dependencies if one.call in GUARDS]
+        guards = [cast("Guard", one.call) for one in self.dependant.dependencies if one.call in GUARDS]
         takes_body = self.body_field is not None
+        may_lack = self.body_field is not None and not self.body_field.field_info.is_required()
 
         async def handler(request: Request) -> Response:
-            for scope in scopes:
-                guard(request, scope)
+            for guard in guards:
+                await guard(request)
             for name, value in request.query_params.multi_items() if request.scope["query_string"] else ():
                 if "\0" in value:  # as in a body: PostgreSQL cannot even look for it
                     raise Invalid(errors=[(f"query:{name}", "NUL cannot be taken")])
-            if takes_body:
+            if takes_body and may_lack and await _is_empty(request):
+                request._body = b""
+            elif takes_body:
                 raw = await read_body(request, media_type=JSON, limit=MAX_BODY)
                 # Where Starlette keeps them: FastAPI then asks for both and reads nothing itself.
                 request._body, request._json = raw, strict_json(raw)

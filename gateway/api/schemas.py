@@ -76,6 +76,19 @@ class NewPassword(Body):
     new_password: Password
 
 
+class SignedInByCookie(Answer):
+    """What a page is told that signs in by cookie: no token."""
+
+    expires_in: int = Field(description="Seconds until the access cookie is to be refreshed.")
+    refresh_expires_in: int | None = Field(None, description="Seconds.")
+    scope: str
+
+
+class Ticket(Answer):
+    ticket: str
+    expires_in: int = Field(description="Seconds.")
+
+
 class Tokens(Answer):
     access_token: str
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  a type, not a token
@@ -83,6 +96,7 @@ class Tokens(Answer):
     refresh_token: str | None = None
     refresh_expires_in: int | None = Field(None, description="Seconds.")
     scope: str
+    issued_token_type: Annotated[str | None, Field(description="Of token exchange only (RFC 8693).")] = None
 
 
 class Identity(Answer):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from typing import Any, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -16,9 +15,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from gateway.auth.compact import no_constant, unique_members
 from gateway.model import SigningKey, millis
 
 ALGORITHMS = ("ES256", "RS256", "HS256")
+GENERATED = ("ES256", "RS256")
+"""What may lie in the database: a secret that signs and verifies is for who shares it, and then it is a setting."""
 _KID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 _PUBLISHED_SECRETS = (
@@ -47,10 +49,17 @@ Usable = str | ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """The secret of an HS256 key, or a parsed private key."""
 
 
-def generate_signing_key(now: float) -> SigningKey:
-    """A new ES256 key that signs from ``now`` (seconds) on."""
-    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    return SigningKey(secrets.token_hex(8), "ES256", pem.decode("ascii"), signs_from=millis(now))
+def generate_signing_key(now: float, algorithm: str = "ES256") -> SigningKey:
+    """A new key of one of the kinds GENERATED that signs from ``now`` (seconds) on."""
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+    if algorithm == "RS256":
+        key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
+    elif algorithm == "ES256":
+        key = ec.generate_private_key(ec.SECP256R1())
+    else:
+        raise ValueError(f"alg must be one of {', '.join(GENERATED)}")
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return SigningKey(secrets.token_hex(8), algorithm, pem.decode("ascii"), signs_from=millis(now))
 
 
 def parse_signing_keys(text: str) -> list[SigningKey]:
@@ -90,19 +99,6 @@ def usable(key: SigningKey) -> Usable:
         _check_secret(key.material, named)
         return key.material
     return _private_key(key.material, key.algorithm, named)
-
-
-def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An ``object_pairs_hook`` that refuses a member that stands twice: two readers would see two values."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def no_constant(constant: str) -> NoReturn:
-    """A ``parse_constant`` that refuses NaN and the infinities: they are not JSON."""
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _check_secret(secret: str, named: str) -> None:

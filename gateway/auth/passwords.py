@@ -17,6 +17,7 @@ from typing import TypeVar
 from passlib.context import CryptContext
 from passlib.hash import argon2
 
+from gateway.auth.guessable import guessable
 from gateway.errors import Invalid, Unavailable
 
 MEMORY, TIME, PARALLELISM = 19_456, 2, 1
@@ -52,8 +53,10 @@ class Passwords:
         """What is under way ends by itself; what waits is cancelled."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def check_new(self, password: str, *, pointer: str = "/password") -> None:
-        """Whether ``password`` may be set. Raises Invalid ``password_too_short`` or ``password_too_long``.
+    def check_new(self, password: str, *, username: str, pointer: str = "/password") -> None:
+        """Whether ``password`` may be set for ``username``.
+
+        Raises Invalid ``password_too_short``, ``password_too_long`` or ``password_common``.
 
         ``pointer``: where it stands in the request (RFC 6901). Nothing else is asked of it (NIST SP 800-63B).
         """
@@ -66,6 +69,9 @@ class Passwords:
         if any("\ud800" <= character <= "\udfff" for character in password):
             detail = "A password is valid Unicode text."
             raise Invalid(detail, errors=[(pointer, detail)])
+        if guessable(_typed(password), username=username):
+            detail = "This password is one of the first that are guessed."
+            raise Invalid(detail, code="password_common", errors=[(pointer, detail)])
 
     async def hash(self, password: str) -> str:
         """The Argon2id hash of ``password`` (see ``check_new``). Raises Unavailable when too many wait already."""

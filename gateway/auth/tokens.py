@@ -6,8 +6,6 @@ members and altered base64, and raises half a dozen kinds of error; every rule h
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,9 @@ from typing import Any
 import jose.backends
 from jose import jwk, jws
 
-from gateway.auth.keys import generate_signing_key, no_constant, parse_signing_keys, unique_members, usable
+from gateway.auth.compact import LATEST, SHAPE, date, decoded, members
+from gateway.auth.keys import generate_signing_key, parse_signing_keys, usable
+from gateway.auth.lifecycle import signing_one
 from gateway.errors import TokenExpired, TokenInvalid
 from gateway.model import Claims, SigningKey, millis
 
@@ -28,12 +28,9 @@ LONGEST = 2048
 REMEMBERED = 1024
 """Tokens whose signature need not be computed again; the oldest is forgotten first."""
 
-_SHAPE = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _ID = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _SCOPE = re.compile(r"[\x20-\x7e]{0,1024}", re.ASCII)
 _TYPES = frozenset({"at+jwt", "application/at+jwt"})  # RFC 9068 section 4
-_LATEST = 1 << 33
-"""A NumericDate beyond the year 2242 is not one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,20 @@ class Keyring:
         backend = jose.backends.ECKey.__module__
         if backend != "jose.backends.cryptography_backend":
             raise RuntimeError(f"python-jose uses {backend}: install python-jose[cryptography]")
-        self._issuer, self._audience = issuer, audience
+        self.issuer, self.audience = issuer, audience
         self._max_ttl, self._leeway = max_ttl, leeway
         self._ring = self._build(keys)
         # A backend sends thousands of requests with one token; what was verified once stays so, but for the time.
         self._verified: dict[str, tuple[Claims, int]] = {}
         self._heads: dict[str, _Key] = {}
+
+    @property
+    def kids(self) -> frozenset[str]:
+        """The keys that verify."""
+        return frozenset(self._ring.by_kid)
+
+    def __contains__(self, kid: str) -> bool:
+        return kid in self._ring.by_kid
 
     def replace(self, keys: Sequence[SigningKey]) -> None:
         """From now on these keys, all at once; if one cannot be used (ValueError), the old ones stay."""
@@ -93,9 +98,8 @@ class Keyring:
         The key is the one with the highest ``signs_from`` that is not in the future, the last given of several. While
         none has begun (the clock was set back), it is the first that will.
         """
-        begun = [key for key in self._ring.oldest_first if key.signs_from <= millis(now)]
         return self._sign(
-            begun[-1] if begun else self._ring.oldest_first[0],
+            signing_one(self._ring.oldest_first, now=millis(now)),
             subject=subject,
             client_id=client_id,
             scopes=scopes,
@@ -152,7 +156,7 @@ class Keyring:
             scopes=frozenset({longest}),
             session=longest,
             token_id=longest,
-            issued_at=_LATEST,
+            issued_at=LATEST,
             ttl=1,
         )
         if len(token) > LONGEST:
@@ -174,9 +178,9 @@ class Keyring:
         ttl: int,
     ) -> str:
         claims: dict[str, object] = {
-            "iss": self._issuer,
+            "iss": self.issuer,
             "sub": subject,
-            "aud": self._audience,
+            "aud": self.audience,
             "iat": issued_at,
             "nbf": issued_at,
             "exp": issued_at + ttl,
@@ -191,13 +195,13 @@ class Keyring:
         return token
 
     def _verify(self, raw: object, now: float) -> Claims:
-        if not isinstance(raw, str) or len(raw) > LONGEST or not _SHAPE.fullmatch(raw):
+        if not isinstance(raw, str) or len(raw) > LONGEST or not SHAPE.fullmatch(raw):
             raise TokenInvalid("shape")
         head, body, signature = raw.split(".")
-        _decode(signature)  # for its spelling: jose forgives there what is not canonical
+        decoded(signature)  # for its spelling: jose forgives there what is not canonical
         key = self._heads.get(head) or self._key(head)
         jws.verify(raw, key.verifies, [key.algorithm])
-        claims, not_before = self._claims(_object(_decode(body)), now)
+        claims, not_before = self._claims(members(decoded(body)), key.kid, now)
         if len(self._verified) >= REMEMBERED:
             del self._verified[next(iter(self._verified))]
         self._verified[raw] = claims, not_before
@@ -205,7 +209,7 @@ class Keyring:
 
     def _key(self, head: str) -> _Key:
         """The key that a header names. All tokens of one key have the same header: it is read once."""
-        header = _object(_decode(head))
+        header = members(decoded(head))
         # Exactly these three: no crit, b64, zip, jku, jwk, x5u, x5c (RFC 7515 section 4.1.11, RFC 8725 section 3.10).
         if header.keys() != {"alg", "kid", "typ"} or header["typ"] not in _TYPES:
             raise TokenInvalid("header")
@@ -216,13 +220,13 @@ class Keyring:
             self._heads[head] = key
         return key
 
-    def _claims(self, claims: Mapping[str, Any], now: float) -> tuple[Claims, int]:
+    def _claims(self, claims: Mapping[str, Any], kid: str, now: float) -> tuple[Claims, int]:
         audience = claims["aud"]
-        if claims["iss"] != self._issuer or not (
-            audience == self._audience or (isinstance(audience, list) and self._audience in audience)
+        if claims["iss"] != self.issuer or not (
+            audience == self.audience or (isinstance(audience, list) and self.audience in audience)
         ):
             raise TokenInvalid("issuer or audience")
-        issued_at, not_before, expires_at = (_date(claims, name) for name in ("iat", "nbf", "exp"))
+        issued_at, not_before, expires_at = (date(claims, name) for name in ("iat", "nbf", "exp"))
         if not 0 < expires_at - issued_at <= self._max_ttl:
             raise TokenInvalid("lifetime")
         subject, client_id, token_id = (_text(claims, name, _ID) for name in ("sub", "client_id", "jti"))
@@ -243,6 +247,7 @@ class Keyring:
             token_id=token_id,
             issued_at=issued_at,
             expires_at=expires_at,
+            kid=kid,
         )
         return made, begins
 
@@ -259,30 +264,6 @@ def _make(key: SigningKey) -> _Key:
     signs = jwk.construct(usable(key), key.algorithm)
     verifies = signs if key.algorithm == "HS256" else signs.public_key()
     return _Key(key.kid, key.algorithm, key.signs_from, signs, verifies)
-
-
-def _decode(part: str) -> bytes:
-    raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-    if base64.urlsafe_b64encode(raw).rstrip(b"=") != part.encode("ascii"):
-        raise TokenInvalid("base64")  # spare bits set: the same token in another spelling
-    return raw
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=unique_members, parse_constant=no_constant)
-
-
-def _object(raw: bytes) -> dict[str, Any]:
-    value = _JSON.decode(raw.decode())
-    if not isinstance(value, dict):
-        raise TokenInvalid("json")
-    return value
-
-
-def _date(claims: Mapping[str, Any], name: str) -> int:
-    value = claims[name]
-    if type(value) is not int or not 0 < value < _LATEST:  # a bool is an int to isinstance
-        raise TokenInvalid(name)
-    return value
 
 
 def _text(claims: Mapping[str, Any], name: str, shape: re.Pattern[str]) -> str:

@@ -124,7 +124,7 @@ def user_add(
     password = ask_password("password", from_stdin=password_stdin, twice=True)
 
     async def work(services: Services) -> User:
-        hashed = await services.login.hash_new(password)
+        hashed = await services.login.hash_new(password, username=username)
         now = services.clock()
         return await services.users.create(
             id=id or new_id(now),
@@ -187,7 +187,7 @@ def user_passwd(word: UserWord, password_stdin: PasswordStdin = False) -> None:
 
     async def work(services: Services) -> None:
         found = await find_user(services, word)
-        hashed = await services.login.hash_new(password)
+        hashed = await services.login.hash_new(password, username=found.username)
         await services.users.set_password(
             found.id,
             password_hash=hashed,

@@ -132,6 +132,7 @@ def token_check(
             "client_id": claims.client_id,
             "sid": claims.session,
             "jti": claims.token_id,
+            "kid": claims.kid,
             "scope": " ".join(sorted(claims.scopes)),
             "issued_at": rfc3339(claims.issued_at * 1000),
             "expires_at": rfc3339(claims.expires_at * 1000),

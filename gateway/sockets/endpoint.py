@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
-from gateway.authn import Authn
 from gateway.closing import (
     BINARY_FRAME,
     DRAINING,
@@ -23,18 +23,27 @@ from gateway.closing import (
     INVALID_TEXT,
     MESSAGE_TOO_BIG,
     PEER_GONE,
+    RATE_LIMITED,
     Close,
 )
 from gateway.connection import Connection
-from gateway.errors import CredentialsConflict, GatewayError, InsufficientScope, TokenMissing, without_tokens
+from gateway.errors import GatewayError, InsufficientScope, OriginRefused, without_tokens
 from gateway.frames import MAX_SEQ
-from gateway.model import INBOX, Principal
+from gateway.hardening import HARDENING, NO_PAGE
+from gateway.hosts import Hosts, host_of
+from gateway.limits import holder
+from gateway.model import INBOX, SANE_REQUEST_ID, Policy, Principal, new_id
+from gateway.origins import Origins, origin_of
+from gateway.ports import Limiter
+from gateway.sockets.credentials import identify
 from gateway.sockets.queued import QueuedTransport
 from gateway.ties import Ties
 
 EXTENSION = "gateway.connection"
 PATH = "/ws"
 SUBPROTOCOL = "notify.v1"
+UPGRADE_BURST = 10
+"""Seconds' worth of upgrades that may come at once from one address."""
 
 log = logging.getLogger("gateway.sockets")
 
@@ -48,38 +57,65 @@ class Refused(Exception):
 
 
 class SocketEndpoint:
-    """The ASGI application behind ``/ws``. ``draining`` says whether this node is shutting down."""
+    """The ASGI application behind ``/ws``. ``draining`` says whether this node is shutting down. ``upgrade_rate``: per
+    second and address, 0: no limit. ``bind`` is told the upgrade's id, as that of ``Edge`` is."""
 
     def __init__(
         self,
         *,
         ties: Ties,
-        allowed_origins: tuple[str, ...],
+        origins: Origins,
         draining: Callable[[], bool],
         max_message: int,
+        hosts: Hosts | None = None,
+        limiter: Limiter,
+        upgrade_rate: float,
+        require_tls: bool = False,
+        bind: Callable[[str], object] = lambda request_id: None,
     ) -> None:
-        self._ties = ties
-        self._origins = frozenset(allowed_origins)
+        self._ties, self._bind = ties, bind
+        self._limiter = limiter
+        burst = max(1.0, UPGRADE_BURST * upgrade_rate)
+        self._upgrades = Policy("upgrades", upgrade_rate, burst) if upgrade_rate else None
+        self._origins = origins
         self._draining = draining
         self._max_message = max_message
+        self._hosts = hosts or Hosts()
+        self._require_tls = require_tls
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
+        self._bind(_request_id(scope))
+        wrong = self._hosts.refusal(host_of(scope["headers"]), scheme=scope.get("scheme", "ws"), path=scope["path"])
+        if wrong is not None:
+            self._ties.metrics.refused("host")
+            await _deny(scope, send, *wrong)
+            return
+        if self._require_tls and scope.get("scheme") != "wss":
+            self._ties.metrics.refused("tls")
+            await _deny(scope, send, 403, "tls_required", "The gateway is only spoken to over TLS.")
+            return
         if scope["path"] != PATH:
             await _deny(scope, send, 404, "not_found", "There is nothing at this path.")
             return
         headers = _headers(scope)
-        if not self._origin_allowed(headers, scope):
-            self._ties.metrics.refused("origin")
-            log.warning("socket refused: Origin %.200r is not in GATEWAY_ALLOWED_ORIGINS", headers.get("origin"))
-            # A page of another origin learns nothing: a close code could be read from there.
-            await _deny(scope, send, 403, "origin_refused", "Pages of this origin may not open a socket here.")
+        origin = origin_of(scope["headers"])
+        if not self._origins.allowed(origin, scope.get("scheme", "ws"), headers.get("host")):
+            await self._foreign(scope, send, origin)
             return
         address = scope["client"][0] if scope.get("client") else None
+        if self._upgrades is not None and await self._limiter.take(self._upgrades, holder(address), 1):
+            self._ties.metrics.limited(self._upgrades.name)
+            await self._refuse(send, RATE_LIMITED, address)
+            return
         try:
-            connection = self._admit(scope, headers, address)
+            connection = await self._admit(scope, address)
+            connection.origin = _origin(headers)
         except Refused as refused:
             await self._refuse(send, refused.why, address)
+            return
+        except OriginRefused:
+            await self._foreign(scope, send, origin)
             return
         except GatewayError as error:
             await self._refuse(send, error.close or INTERNAL_ERROR, address)
@@ -108,40 +144,47 @@ class SocketEndpoint:
                 "socket open",
                 extra={
                     "user": connection.claims.subject, "sid": connection.claims.session, "connection": connection.id,
-                    "address": address, "origin": headers.get("origin"),
+                    "address": address, "origin": connection.origin,
                 },
             )  # fmt: skip
         connection.start()
         if queued is not None:
             await self._loop(connection, queued, receive, send)
 
-    def _admit(self, scope: Scope, headers: dict[str, str], address: str | None) -> Connection:
-        """Everything before registration; reads memory only. Raises Refused or a GatewayError that has a close."""
+    async def _admit(self, scope: Scope, address: str | None) -> Connection:
+        """Everything before registration. Waits only for the use of a ticket, when nothing else is against it; what may
+        have changed meanwhile is asked again. Raises Refused, OriginRefused or a GatewayError that has a close."""
         ties = self._ties
         if self._draining():
             raise Refused(DRAINING)
         query = _query(scope)
-        principal = _principal(ties.authn, query, _authorizations(scope))
+        principal, ticket = identify(ties, self._origins, scope, query.get("token", []))
         if not principal.has(INBOX) or principal.claims.session is None:
             raise InsufficientScope(INBOX)
         after = _after(query)
-        refusal = ties.hub.refusal(principal.subject, address=address)
+        self._room(principal, address)
+        if ticket is not None:
+            principal = await ties.tickets.use(ticket)
+            if self._draining():
+                raise Refused(DRAINING)
+            self._room(principal, address)
+        return Connection(principal, ties=ties, address=address, after=after)
+
+    def _room(self, principal: Principal, address: str | None) -> None:
+        refusal = self._ties.hub.refusal(principal.subject, address=address)
         if refusal is not None:
             raise Refused(refusal)
-        return Connection(principal, ties=ties, address=address, after=after)
+
+    async def _foreign(self, scope: Scope, send: Send, origin: str | None) -> None:
+        """A page of another origin learns nothing: a close code could be read from there."""
+        self._ties.metrics.refused("origin")
+        log.warning("socket refused: Origin %.200r is not in GATEWAY_ALLOWED_ORIGINS", origin)
+        await _deny(scope, send, 403, "origin_refused", "Pages of this origin may not open a socket here.")
 
     async def _refuse(self, send: Send, why: Close, address: str | None) -> None:
         self._ties.metrics.refused(why.reason)
         log.info("socket refused", extra={"reason": why.reason, "code": why.code, "address": address})
         await send({"type": "websocket.close", "code": why.code, "reason": why.reason})
-
-    def _origin_allowed(self, headers: dict[str, str], scope: Scope) -> bool:
-        """An exact match against the list, or the page of this very host. No Origin: not a browser (RFC 6454, 6455)."""
-        origin = headers.get("origin")
-        if origin is None or origin in self._origins or "*" in self._origins:
-            return True
-        own = "https" if scope.get("scheme") == "wss" else "http"
-        return origin == f"{own}://{headers.get('host', '')}"
 
     async def _loop(self, connection: Connection, queued: QueuedTransport, receive: Receive, send: Send) -> None:
         """Where nobody takes the connection over: a reader beside the transport's own sender."""
@@ -182,6 +225,17 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
+def _request_id(scope: Scope) -> str:
+    given = (value for name, value in scope["headers"] if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value))
+    return next((str(value, "ascii") for value in given), None) or new_id()
+
+
+def _origin(headers: dict[str, str]) -> str | None:
+    """For the log: one string for all sockets of a page, and no long one kept."""
+    origin = headers.get("origin")
+    return None if origin is None else sys.intern(origin[:200])
+
+
 def _query(scope: Scope) -> dict[str, list[str]]:
     query: dict[str, list[str]] = {}
     try:
@@ -193,30 +247,6 @@ def _query(scope: Scope) -> dict[str, list[str]]:
     for name, value in pairs:
         query.setdefault(name, []).append(value)
     return query
-
-
-def _authorizations(scope: Scope) -> list[str]:
-    return [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"authorization"]
-
-
-def _principal(authn: Authn, query: dict[str, list[str]], authorizations: list[str]) -> Principal:
-    """Who it is. Two credentials in one request must be of one session (WSH-01); the query's may not be given twice."""
-    tokens = query.get("token", [])
-    if len(tokens) > 1:
-        raise CredentialsConflict
-    presented = [token for token in tokens if token]
-    for authorization in authorizations:
-        scheme, _, bearer = authorization.partition(" ")
-        if scheme.lower() == "bearer" and bearer.strip():
-            presented.append(bearer.strip())
-    if not presented:
-        raise TokenMissing
-    principals = [authn.principal(token) for token in presented]
-    first = principals[0]
-    for other in principals[1:]:
-        if (other.subject, other.claims.session) != (first.subject, first.claims.session):
-            raise CredentialsConflict
-    return first
 
 
 def _after(query: dict[str, list[str]]) -> tuple[int, str] | None:
@@ -241,7 +271,7 @@ async def _deny(scope: Scope, send: Send, status: int, code: str, detail: str) -
     body = json.dumps(problem).encode()
     headers = [
         (b"content-type", b"application/problem+json"), (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
+        (b"cache-control", b"no-store"), *HARDENING, *NO_PAGE,
     ]  # fmt: skip
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})

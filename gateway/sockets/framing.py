@@ -111,6 +111,8 @@ class Parser:
                     case Opcode.TEXT | Opcode.CONT:
                         whole = self._gather(frame)
                         if whole is not None:
+                            yield from map(Ping, pings)  # they came before its end: so do their pongs
+                            pings.clear()
                             yield whole
                         if isinstance(whole, Close):
                             return

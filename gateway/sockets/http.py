@@ -6,8 +6,9 @@ httptools has no limits of its own: stock uvicorn read 20 MB of header fields, a
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import partial
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import httptools
 from uvicorn.config import Config
@@ -18,6 +19,9 @@ from gateway.sockets.upgrade import Asked
 from gateway.sockets.wire import WireLimits, half_close, problem
 
 _PIECE = 64 * 1024
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?][^#]*)?")
+"""A target in absolute form: authority, and the rest. Without a user: who put one there wants it taken for a host
+(RFC 9110 section 4.2.4)."""
 _LINGER = 2.0
 """Seconds in which a refused peer can read the answer; meanwhile what it sends is thrown away."""
 
@@ -128,12 +132,20 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        hosts = sum(name == b"host" for name, _ in self.headers)
+        hosts = 0
         old = self.parser.get_http_version() == "1.0"
+        for name, value in self.headers:
+            if name == b"host":
+                hosts += 1
+            elif name == b"transfer-encoding" and (old or value.lower() != b"chunked"):
+                # Where such a body ends two readers would not agree on (RFC 9112 sections 6.1 and 6.3).
+                self._stop(MALFORMED)
         if hosts > 1 or (hosts == 0 and not old):
             self._stop(NO_HOST)  # RFC 9112 section 3.2
         if old and self.parser.should_upgrade() and self._should_upgrade():
             self._stop(TOO_OLD)  # RFC 6455 section 4.1
+        if not self.url.startswith(b"/") or b"#" in self.url:
+            self._rewrite()
         if self._plain():
             return  # it is read a second time: see _without_upgrade
         self._awaiting, self._fed = "body", 0
@@ -149,9 +161,21 @@ class BoundedHttp(HttpToolsProtocol):
         self._awaiting, self._fed = None, 0
         super().on_message_complete()
 
-    def _stop(self, refusal: Refusal) -> None:
+    def _stop(self, refusal: Refusal) -> NoReturn:
         self._refusal = refusal
         raise _Refused
+
+    def _rewrite(self) -> None:
+        """A target in absolute form names the host itself, and what the Host field says is ignored (RFC 9112 section
+        3.2.2): everything behind this sees the host that counts, and a path."""
+        if self.url == b"*" or self.parser.get_method() == b"CONNECT":
+            return  # answered with 404, and 400
+        absolute = _ABSOLUTE.fullmatch(self.url)
+        if absolute is None:
+            self._stop(MALFORMED)
+        host, rest = absolute.groups(b"/")
+        self.url = rest if rest.startswith(b"/") else b"/" + rest
+        self.headers[:] = [(name, value) for name, value in self.headers if name != b"host"] + [(b"host", host)]
 
     def _plain(self) -> bool:
         """Whether it asks for another protocol than ours: answered as the plain request it also is (RFC 9110 section

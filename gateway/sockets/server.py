@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 
 from gateway.sockets.accepting import Accepting, Share
+from gateway.sockets.forwarded import Forwarded
 from gateway.sockets.http import http_protocol
 from gateway.sockets.protocol import SocketProtocol, socket_protocol
 from gateway.sockets.wire import WireLimits
@@ -228,7 +229,7 @@ def server(
 ) -> DrainingServer:
     """The server for ``app``, not started. ``forwarded_allow_ips``: empty means that no proxy is believed."""
     config = uvicorn.Config(
-        app,
+        Forwarded(app, forwarded_allow_ips),
         interface="asgi3",
         loop="uvloop" if _has_uvloop() else "asyncio",
         http=http_protocol(limits),
@@ -237,8 +238,7 @@ def server(
         log_config=log_config,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(forwarded_allow_ips),
-        forwarded_allow_ips=forwarded_allow_ips,
+        proxy_headers=False,
         backlog=BACKLOG,
         timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=GRACE,

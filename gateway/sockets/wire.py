@@ -17,9 +17,11 @@ from typing import Literal
 from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
 
 from gateway.errors import without_tokens
+from gateway.hardening import HARDENING, NO_PAGE
 
 NO_STATUS = 1005
 """Never on the wire: stands for a close frame without a code (RFC 6455 section 7.4.1)."""
+_HARDENING = [f"{name.decode()}: {value.decode()}" for name, value in HARDENING + NO_PAGE]
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -61,8 +63,7 @@ def problem(
         "content-type: application/problem+json",
         f"content-length: {len(body)}",
         "cache-control: no-store",
-        "x-content-type-options: nosniff",
-        "referrer-policy: no-referrer",
+        *_HARDENING,
         "connection: close",
         *[f"{name}: {value}" for name, value in headers],
     ]

@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from sqlalchemy import Connection, insert, select
 
 from gateway.model import Actor, AuditRecord
-from gateway.store.database import Database
+from gateway.store.database import Database, Work
 from gateway.store.listed import number_of
 from gateway.store.tables import audit
 
+T = TypeVar("T")
+
 _ADD = insert(audit)
+_NOTED = "noted"
+"""Where a connection keeps what its transaction has noted."""
+
+log = logging.getLogger("gateway.audit")
+
+
+async def write_noted(database: Database, work: Work[T]) -> T:
+    """``database.write(work)``; what ``work`` has noted is logged when it is committed."""
+    rows: list[dict[str, object]] = []
+
+    def noting(connection: Connection) -> T:
+        rows.clear()  # it may be run again from its beginning
+        connection.info[_NOTED] = rows
+        try:
+            return work(connection)
+        finally:
+            del connection.info[_NOTED]
+
+    result = await database.write(noting)
+    for row in rows:
+        log.info("audit", extra=row)
+    return result
 
 
 def note(
@@ -24,7 +50,10 @@ def note(
     now: int,
     detail: Mapping[str, object] | None = None,
 ) -> None:
-    """One row in the transaction of what it tells of."""
+    """One row in the transaction of what it tells of, which is run by ``write_noted``."""
+    noted = connection.info.get(_NOTED)
+    if noted is not None:
+        noted.append({"action": action, "target": target, "actor": by.id, "address": by.address})
     connection.execute(
         _ADD,
         {

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from gateway.closing import TOKEN_REVOKED
 from gateway.errors import NotFound
 from gateway.model import Actor, Ban, Client
-from gateway.store.audit import note
+from gateway.store.audit import note, write_noted
 from gateway.store.database import Database
 from gateway.store.locking import in_turn
 from gateway.store.rules import add_rules
@@ -41,7 +41,7 @@ class SqlClients:
             note(connection, "client_created", target=client_id, by=by, now=now, detail=detail)
             return Client(client_id, name, scopes, now)
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
     async def authenticate(self, client_id: str, *, secret_hash: bytes) -> Client | None:
         statement = select(*_CLIENT, clients.c.secret_hash).where(clients.c.client_id == client_id)
@@ -77,7 +77,7 @@ class SqlClients:
             note(connection, "client_rotated", target=client_id, by=by, now=now)
             return client
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
     async def delete(self, client_id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
@@ -87,7 +87,7 @@ class SqlClients:
             note(connection, "client_deleted", target=client_id, by=by, now=now, detail={"name": name})
             return bans
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
 
 def client_rule(

@@ -13,6 +13,8 @@ from gateway.store.audit import SqlAudit
 from gateway.store.clients import SqlClients
 from gateway.store.database import Database, Durability
 from gateway.store.errors import StoreError
+from gateway.store.failures import SqlFailures
+from gateway.store.identities import SqlIdentities
 from gateway.store.inbox import SqlInbox
 from gateway.store.keys import SqlKeys
 from gateway.store.meta import SqlMeta
@@ -22,6 +24,7 @@ from gateway.store.sessions import SqlSessions
 from gateway.store.sqlite import migrating
 from gateway.store.sqlite.database import SqliteDatabase
 from gateway.store.sqlite.lock import check_sound, locked, path_of, prepare
+from gateway.store.tickets import SqlTickets
 from gateway.store.users import SqlUsers
 
 
@@ -34,8 +37,11 @@ class Store:
     users: SqlUsers
     sessions: SqlSessions
     clients: SqlClients
+    failures: SqlFailures
+    identities: SqlIdentities
     revocations: SqlRevocations
     keys: SqlKeys
+    tickets: SqlTickets
     audit: SqlAudit
     meta: SqlMeta
     epoch: Epoch
@@ -67,6 +73,7 @@ async def open_store(
         opening = _sqlite(url, durability=durability, tool=tool)
     async with opening as database:
         inbox = SqlInbox(database, inbox_max=inbox_max, epoch=epoch)
+        failures, tickets = SqlFailures(database), SqlTickets(database)
         meta = SqlMeta(database)
         try:
             epoch.became(await meta.epoch())
@@ -76,14 +83,19 @@ async def open_store(
                 users=SqlUsers(database),
                 sessions=SqlSessions(database),
                 clients=SqlClients(database),
+                failures=failures,
+                identities=SqlIdentities(database),
                 revocations=SqlRevocations(database),
                 keys=SqlKeys(database),
+                tickets=tickets,
                 audit=SqlAudit(database),
                 meta=meta,
                 epoch=epoch,
             )
         finally:
             await inbox.settled()
+            await tickets.settled()
+            await failures.settled()
 
 
 @asynccontextmanager

@@ -11,11 +11,13 @@ from gateway.store.meta import EPOCH, RUNNING, put
 from gateway.store.rules import BAN_LIFE, add_rules
 from gateway.store.tables import meta, sessions
 
+SYSTEM = Actor("gateway")
+"""Who begins one if nobody says so."""
 
-def begin_epoch(connection: Connection, *, why: str, now: int) -> str:
+
+def begin_epoch(connection: Connection, *, why: str, by: Actor, now: int) -> str:
     """After a restore: a new epoch, every session ended, every token issued so far dead. The epoch."""
     epoch = new_id(now / 1000)
-    by = Actor("gateway")
     put(connection, EPOCH, epoch)
     connection.execute(delete(meta).where(meta.c.name == RUNNING))
     ended = connection.execute(

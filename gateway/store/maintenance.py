@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gateway.store.epochs import begin_epoch
+from gateway.model import Actor
+from gateway.store.epochs import SYSTEM, begin_epoch
 from gateway.store.errors import StoreError
 from gateway.store.postgres.opening import is_postgres, opened, run
 from gateway.store.sqlite import copying
@@ -25,7 +26,7 @@ async def backup(url: str, target: str | os.PathLike[str]) -> Path:
     return await copying.backup(path_of(url), target)
 
 
-async def restore(url: str, source: str | os.PathLike[str], *, now: int) -> str:
+async def restore(url: str, source: str | os.PathLike[str], *, by: Actor = SYSTEM, now: int) -> str:
     """Put the backup ``source`` in the place of the database, under a new epoch, with every session ended. The epoch.
 
     Raises StoreInUse while a gateway serves the database, StoreCorrupt or StoreError for a backup that cannot be used,
@@ -35,18 +36,18 @@ async def restore(url: str, source: str | os.PathLike[str], *, now: int) -> str:
         raise StoreError(
             "a PostgreSQL database is restored with its own tools, while no gateway runs; then: gateway new-epoch"
         )
-    return await copying.restore(path_of(url), source, now=now)
+    return await copying.restore(path_of(url), source, by=by, now=now)
 
 
-async def new_epoch(url: str, *, now: int) -> str:
+async def new_epoch(url: str, *, by: Actor = SYSTEM, now: int) -> str:
     """After any other restore of the database: a new epoch, every session ended, every token issued so far dead.
 
     Raises StoreInUse while a gateway serves the SQLite database. On PostgreSQL the nodes that serve it take note
     within the second: their sockets are closed.
     """
     if not is_postgres(url):
-        return await copying.new_epoch(path_of(url), now=now)
+        return await copying.new_epoch(path_of(url), by=by, now=now)
     async with opened(url):  # it can be used, and its schema is ours
         pass
     # Every session ends: with millions of them that takes longer than a statement of a node may.
-    return await run(url, lambda connection: begin_epoch(connection, why="new_epoch", now=now))
+    return await run(url, lambda connection: begin_epoch(connection, why="new_epoch", by=by, now=now))

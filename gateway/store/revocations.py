@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Select, delete, select, update
 
 from gateway.errors import NotFound
 from gateway.model import Actor, Ban, Revocation, Target, new_id
-from gateway.store.audit import note
+from gateway.store.audit import note, write_noted
 from gateway.store.clients import client_rule
 from gateway.store.database import Database
 from gateway.store.listed import number_of
@@ -23,7 +23,7 @@ class SqlRevocations:
         self._database = database
 
     async def revoke(
-        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int
+        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int, listed: bool = True
     ) -> Revocation:
         """A session that is over already can be revoked again. What users end of their own without a reason (a logout)
         is not listed: the list is what administrators did."""
@@ -31,7 +31,7 @@ class SqlRevocations:
         def work(connection: Connection) -> Revocation:
             id = new_id(now / 1000)
             own = False
-            about = {"id": id, "reason": reason, "target": target_text(target)}
+            about = {"id": id, "reason": reason, "target": target_text(target) if listed else None}
             if target.session is not None:
                 owner = _one(connection, select(sessions.c.user_id).where(sessions.c.id == target.session), "session")
                 hold_user(connection, owner)
@@ -81,7 +81,7 @@ class SqlRevocations:
             )
             return Revocation(id, target, reason, by.id, now, until, bans)
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
     async def since(self, number: int, *, now: int) -> Sequence[Ban]:
         # A node that is late with these may write nothing: a crowd at the inboxes must not hold them up.

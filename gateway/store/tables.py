@@ -209,6 +209,14 @@ _AUDIT_STAYS = {
         f"CREATE TRIGGER audit_stays_{what.lower()} BEFORE {what} ON audit"
         " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
         for what in ("UPDATE", "DELETE")
+    ]
+    + [
+        # INSERT OR REPLACE takes the row out that is in its way, and no DELETE trigger hears of it.
+        (
+            "CREATE TRIGGER audit_stays_insert BEFORE INSERT ON audit"
+            " WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)"
+            " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
+        )
     ],
     "postgresql": [
         (

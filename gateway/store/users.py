@@ -11,14 +11,14 @@ from gateway.closing import TOKEN_REVOKED, USER_DISABLED
 from gateway.errors import BadCredentials, Conflict, NotFound
 from gateway.model import Actor, Ban, Role, User
 from gateway.store import leaving
-from gateway.store.audit import note
+from gateway.store.audit import note, write_noted
 from gateway.store.database import Database
 from gateway.store.locking import hold_inboxes, hold_user, in_turn
 from gateway.store.rules import end_user
-from gateway.store.tables import inbox, inboxes, users
+from gateway.store.tables import identities, inbox, inboxes, users
 
 USER = (users.c.id, users.c.username, users.c.role, users.c.disabled, users.c.created_at)
-_LIVING = select(*USER).where(users.c.deleted_at.is_(None))
+LIVING = select(*USER).where(users.c.deleted_at.is_(None))
 
 
 class SqlUsers:
@@ -32,19 +32,14 @@ class SqlUsers:
                 raise Conflict("id_taken", "A user with this id exists, or did.")
             if connection.execute(select(users.c.id).where(users.c.username == username)).one_or_none() is not None:
                 raise Conflict("username_taken", "A user with this name exists.")
-            connection.execute(
-                insert(users).values(
-                    id=id, username=username, password_hash=password_hash, role=role, disabled=False, created_at=now
-                )
+            return add_user(
+                connection, id=id, username=username, role=role, password_hash=password_hash, by=by, now=now
             )
-            connection.execute(insert(inboxes).values(user_id=id, head=0, rev=0, unread=0, stored=0, acked=0))
-            note(connection, "user_created", target=id, by=by, now=now, detail={"username": username, "role": role})
-            return User(id, username, role, False, now)
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
     async def get(self, id: str) -> User:
-        return await self._database.read(lambda connection: _user(connection, id))
+        return await self._database.read(lambda connection: living_user(connection, id))
 
     async def credentials(self, username: str) -> tuple[User, str] | None:
         def read(connection: Connection) -> tuple[User, str] | None:
@@ -71,7 +66,7 @@ class SqlUsers:
         await self._database.write(lambda connection: connection.execute(statement) and None)
 
     async def list(self, *, query: str | None, limit: int, cursor: str | None) -> tuple[Sequence[User], str | None]:
-        statement = _LIVING.order_by(users.c.id).limit(limit + 1)
+        statement = LIVING.order_by(users.c.id).limit(limit + 1)
         if query:
             # `unicode_lower`: the database's own lower() knows ASCII only.
             statement = statement.where(
@@ -95,7 +90,7 @@ class SqlUsers:
         def work(connection: Connection) -> tuple[User, tuple[Ban, ...]]:
             in_turn(connection, "users")
             hold_user(connection, id)
-            before = _user(connection, id)
+            before = living_user(connection, id)
             after = User(
                 id,
                 before.username,
@@ -117,7 +112,7 @@ class SqlUsers:
             note(connection, "user_updated", target=id, by=by, now=now, detail=detail)
             return after, bans
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
     async def set_password(
         self,
@@ -132,7 +127,7 @@ class SqlUsers:
     ) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
             hold_user(connection, id)
-            _user(connection, id)
+            living_user(connection, id)
             statement = update(users).where(users.c.id == id)
             if replaces is not None:
                 statement = statement.where(users.c.password_hash == replaces)
@@ -142,19 +137,20 @@ class SqlUsers:
             note(connection, "password_set", target=id, by=by, now=now, detail={"sessions_ended": len(bans)})
             return bans
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
     async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
         def work(connection: Connection) -> tuple[Ban, ...]:
             in_turn(connection, "users")
             hold_user(connection, id)
-            user = _user(connection, id)
+            user = living_user(connection, id)
             _not_the_last_admin(connection, user)
             username = user.username
             hold_inboxes(connection, [id])  # before the sessions: whoever acknowledges holds them in this order
             ids = connection.execute(select(inbox.c.id).where(inbox.c.user_id == id)).scalars().all()
             leaving.leave(connection, ids, way="trimmed", now=now)
             connection.execute(delete(inboxes).where(inboxes.c.user_id == id))
+            connection.execute(delete(identities).where(identities.c.user_id == id))
             bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
             connection.execute(
                 update(users)
@@ -164,15 +160,30 @@ class SqlUsers:
             note(connection, "user_deleted", target=id, by=by, now=now, detail={"username": username})
             return bans
 
-        return await self._database.write(work)
+        return await write_noted(self._database, work)
 
 
 def user_of(row: Row[*tuple[Any, ...]] | tuple[Any, ...]) -> User:
     return User(*row)
 
 
-def _user(connection: Connection, id: str) -> User:
-    row = connection.execute(_LIVING.where(users.c.id == id)).one_or_none()
+def add_user(
+    connection: Connection, *, id: str, username: str, role: Role, password_hash: str, by: Actor, now: int
+) -> User:
+    """A user with an empty inbox, in a transaction that has the turn ``users`` and knows that id and name are free."""
+    connection.execute(
+        insert(users).values(
+            id=id, username=username, password_hash=password_hash, role=role, disabled=False, created_at=now
+        )
+    )
+    connection.execute(insert(inboxes).values(user_id=id, head=0, rev=0, unread=0, stored=0, acked=0))
+    note(connection, "user_created", target=id, by=by, now=now, detail={"username": username, "role": role})
+    return User(id, username, role, False, now)
+
+
+def living_user(connection: Connection, id: str) -> User:
+    """Raises NotFound("user"), also if they were deleted."""
+    row = connection.execute(LIVING.where(users.c.id == id)).one_or_none()
     if row is None:
         raise NotFound("user")
     return user_of(row)
@@ -182,6 +193,6 @@ def _not_the_last_admin(connection: Connection, user: User) -> None:
     """In the transaction that takes an admin away: two who demote each other at once must not both succeed."""
     if user.role != "admin" or user.disabled:
         return
-    others = _LIVING.where(users.c.role == "admin", users.c.disabled.is_(False), users.c.id != user.id).limit(1)
+    others = LIVING.where(users.c.role == "admin", users.c.disabled.is_(False), users.c.id != user.id).limit(1)
     if connection.execute(others).first() is None:
         raise Conflict("last_admin", "This is the last admin: make another one first.")

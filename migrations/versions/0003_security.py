@@ -57,6 +57,12 @@ def upgrade() -> None:
                 f"CREATE TRIGGER audit_stays_{what.lower()} BEFORE {what} ON audit"
                 " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
             )
+        # INSERT OR REPLACE takes the row out that is in its way, and no DELETE trigger hears of it.
+        op.execute(
+            "CREATE TRIGGER audit_stays_insert BEFORE INSERT ON audit"
+            " WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)"
+            " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
+        )
 
 
 def downgrade() -> None:
@@ -66,6 +72,7 @@ def downgrade() -> None:
     else:
         op.execute("DROP TRIGGER audit_stays_update")
         op.execute("DROP TRIGGER audit_stays_delete")
+        op.execute("DROP TRIGGER audit_stays_insert")
     op.drop_table("identities")
     op.drop_table("used_tickets")
     op.drop_table("failures")

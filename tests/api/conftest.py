@@ -25,6 +25,7 @@ from gateway.errors import (
     TokenInvalid,
 )
 from gateway.granting import TokenAnswer
+from gateway.metrics import Metrics
 from gateway.model import (
     ADMIN,
     INBOX,
@@ -50,6 +51,7 @@ from gateway.model import (
     User,
     new_id,
 )
+from gateway.origins import Origins
 from gateway.publish import Push
 from gateway.services import Readiness
 
@@ -98,7 +100,7 @@ class FakePublisher:
         self._keys: dict[tuple[str, str], tuple[bytes, Appended]] = {}
         self._seq: Iterator[int] = itertools.count(1)
 
-    def admit(self, sender: str, amount: int) -> None:
+    async def admit(self, sender: str, amount: int) -> None:
         self.admitted.append((sender, amount))
         if self.limited is not None:
             raise self.limited
@@ -205,7 +207,7 @@ class FakeLogin:
             raise Invalid("The client may not have this scope.", code="invalid_scope")
         return TokenAnswer("access", 900, PUSH)
 
-    async def hash_new(self, password: str) -> str:
+    async def hash_new(self, password: str, *, username: str) -> str:
         if len(password) < 8:
             raise Invalid(code="password_too_short", errors=[("/password", "too short")])
         return "hash"
@@ -316,6 +318,8 @@ def services() -> SimpleNamespace:
         epoch=Epoch("e1"),
         clock=lambda: NOW / 1000,
         authn=FakeAuthn(),
+        origins=Origins(["https://app.example"]),
+        tickets=SimpleNamespace(issue=lambda principal, origin: (f"t~{principal.subject}", 30)),
         publisher=FakePublisher(),
         inbox=FakeInbox(),
         login=FakeLogin(),
@@ -325,6 +329,7 @@ def services() -> SimpleNamespace:
         exposition=exposition,
         presence=FakePresence(),
         bus=FakeBus(),
+        metrics=Metrics(),
         keyring=SimpleNamespace(jwks=lambda: {"keys": [{"kid": "k"}]}),
         readiness=FakeReadiness(),
     )

@@ -16,20 +16,22 @@ PUBLIC = {
     ("/auth/login", "post"),
     ("/auth/refresh", "post"),
     ("/auth/token", "post"),
+    ("/auth/revoke", "post"),
     ("/.well-known/jwks.json", "get"),
     ("/healthz", "get"),
     ("/readyz", "get"),
 }
 CONTRACT = """
 POST /auth/login · POST /auth/token · POST /auth/refresh · POST /auth/logout · GET /auth/me · GET /auth/sessions
-DELETE /auth/sessions/{sid} · PUT /auth/password · GET /.well-known/jwks.json
+POST /auth/revoke · POST /auth/introspect · DELETE /auth/sessions/{sid} · PUT /auth/password
+GET /.well-known/jwks.json
 POST /notifications · POST /notifications/batch · GET /notifications/{id} · DELETE /notifications/{id}
 GET /inbox · GET /inbox/{id} · DELETE /inbox/{id} · POST /inbox/read · POST /inbox/ack
 GET /admin/users · POST /admin/users · GET /admin/users/{id} · PATCH /admin/users/{id} · DELETE /admin/users/{id}
 PUT /admin/users/{id}/password · GET /admin/clients · POST /admin/clients · DELETE /admin/clients/{client_id}
 POST /admin/clients/{client_id}/rotate · POST /admin/revocations · GET /admin/revocations · GET /admin/sessions
 GET /admin/connections · GET /admin/presence · GET /admin/presence/summary · GET /admin/audit · GET /healthz ·
-GET /readyz · GET /metrics
+GET /readyz · GET /metrics · POST /auth/ticket
 """
 
 

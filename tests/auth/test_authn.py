@@ -136,3 +136,12 @@ def test_a_scope_is_had_or_not(house: House) -> None:
     with pytest.raises(InsufficientScope) as refusal:
         house.authn.require(principal, "admin")
     assert refusal.value.scope == "admin"
+
+
+def test_TOK_17_who_came_in_by_a_key_that_is_retired_meanwhile_has_to_go(house: House) -> None:
+    principal = house.authn.principal(house.token())
+    house.keyring.replace([generate_signing_key(NOW)])
+    assert house.authn.verdict(principal) is TOKEN_REVOKED
+    with pytest.raises(TokenRevoked):
+        house.authn.standing(principal.claims)  # a ticket that was made of that token
+    assert house.authn.verdict(house.authn.principal(house.token())) is None

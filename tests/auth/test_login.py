@@ -10,18 +10,30 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from kept import KeptFailures
 from passlib.hash import argon2
 
+from gateway.attempts import Attempts
 from gateway.auth.passwords import Passwords
 from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring, generate_signing_key
 from gateway.authn import Authn
-from gateway.errors import BadCredentials, Invalid, NotFound, TokenRevoked, UserDisabled
+from gateway.errors import (
+    BadCredentials,
+    Invalid,
+    NotFound,
+    StoreUnavailable,
+    TokenRevoked,
+    TooManyAttempts,
+    UserDisabled,
+)
 from gateway.granting import Granting, TokenAnswer
-from gateway.login import FAILURES_AT_ONCE, Login, ban_until, new_client_secret
+from gateway.login import Login, ban_until, new_client_secret
+from gateway.metrics import Metrics
 from gateway.model import Actor, Ban, Claims, Client, Session, User
 from gateway.ports import Audit, Clients, Sessions, Users
 from gateway.revocations import Revocations
+from gateway.trail import FAILURES_AT_ONCE, REFUSALS_AT_ONCE
 
 START = 1_800_000_000.5
 ACCESS, SESSION, IDLE, GRACE = 900, 10_000, 3_000, 30
@@ -45,7 +57,13 @@ class Store:
     rows: dict[str, Row] = field(default_factory=dict)
     secrets: dict[str, tuple[Client, bytes]] = field(default_factory=dict)
     audited: list[tuple[str, str | None, Mapping[str, object], Actor]] = field(default_factory=list)
+    full: bool = False
     successors: list[bytes] = field(default_factory=list)
+
+    async def get(self, id: str) -> User:
+        if id not in self.users:
+            raise NotFound("user")
+        return self.users[id][0]
 
     async def credentials(self, username: str) -> tuple[User, str] | None:
         return next(((user, stored) for user, stored in self.users.values() if user.username == username), None)
@@ -132,14 +150,17 @@ class Store:
     async def record(
         self, action: str, *, target: str | None, detail: Mapping[str, object], by: Actor, now: int
     ) -> None:
+        if self.full:
+            raise StoreUnavailable
         self.audited.append((action, target, detail, by))
 
 
 class House:
-    """A Login over a Store, and a clock that stands still until it is moved."""
+    """A Login over a Store, and a clock that stands still until it is moved. ``failures``: forgiven; 0: any number."""
 
-    def __init__(self, passwords: Passwords) -> None:
+    def __init__(self, passwords: Passwords, *, failures: int = 0) -> None:
         self.now = START
+        self.failures = KeptFailures()
         self.store, self.revocations, self.passwords = Store(), Revocations(), passwords
         self.revocations.refreshed(at=0)
         self.keyring = Keyring([generate_signing_key(0)], issuer="i", audience="a", max_ttl=ACCESS, leeway=0)
@@ -150,6 +171,14 @@ class House:
             clients=cast("Clients", self.store),
             audit=cast("Audit", self.store),
             passwords=passwords,
+            attempts=Attempts(
+                self.failures,
+                secret=KEY,
+                limit=failures,
+                window=900,
+                clock=lambda: self.now,
+                metrics=Metrics(),
+            ),
             granting=Granting(
                 sessions=cast("Sessions", self.store),
                 keyring=self.keyring,
@@ -568,13 +597,21 @@ async def test_changing_a_password_needs_the_current_one_and_a_good_new_one(hous
     with pytest.raises(Invalid) as refusal:
         await house.login.change_password(principal, PASSWORD, "short", address="192.0.2.1")
     assert [pointer for pointer, _ in refusal.value.errors] == ["/new_password"]
+    for common in ("jennifer", "Alice-1234567890"):
+        with pytest.raises(Invalid) as refusal:
+            await house.login.change_password(principal, PASSWORD, common, address="192.0.2.1")
+        assert (refusal.value.code, refusal.value.errors[0][0]) == ("password_common", "/new_password")
     assert await house.sign_in()
 
 
 async def test_a_password_set_by_somebody_else_is_checked_and_hashed(house: House) -> None:
-    assert (await house.passwords.verify("better horse", await house.login.hash_new("better horse")))[0]
+    assert (await house.passwords.verify("better horse", await house.login.hash_new("better horse", username="bob")))[0]
     with pytest.raises(Invalid, match="at least 8"):
-        await house.login.hash_new("short")
+        await house.login.hash_new("short", username="bob")
+    for common in ("jennifer", "Baseball", "notification-gateway1", "Bob-the-Bobber"):
+        with pytest.raises(Invalid) as refusal:
+            await house.login.hash_new(common, username="Bob-the-bobber")
+        assert (refusal.value.code, refusal.value.errors[0][0]) == ("password_common", "/password")
 
 
 def test_a_client_secret_is_random_and_kept_as_its_hash() -> None:
@@ -591,7 +628,7 @@ def test_a_ban_outlasts_every_token_it_kills() -> None:
 def test_the_fakes_have_the_methods_of_the_ports() -> None:
     ports = SimpleNamespace(users=Users, sessions=Sessions, clients=Clients, audit=Audit)
     for port, names in {
-        "users": ["credentials", "password_hash", "rehash", "set_password"],
+        "users": ["get", "credentials", "password_hash", "rehash", "set_password"],
         "sessions": ["start", "rotate", "refreshable"],
         "clients": ["authenticate"],
         "audit": ["record"],
@@ -616,3 +653,102 @@ async def test_a_flood_of_failures_does_not_fill_the_audit_trail(house: House) -
     assert house.store.audited[-1][2] == {"reason": "client", "not_noted_before": 300}
     await fail()
     assert house.store.audited[-1][2] == {"reason": "client"}
+
+
+# -- AUTH-06: limits ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def strict(stored: str) -> AsyncIterator[House]:
+    """A house that forgives three failures."""
+    passwords = Passwords(2)
+    house = House(passwords, failures=3)
+    house.add("alice", stored)
+    yield house
+    passwords.close()
+
+
+def counting(house: House, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that are looked at."""
+    verify, seen = house.passwords.verify, list[str]()
+
+    async def counted(password: str, stored: str | None) -> tuple[bool, str | None]:
+        seen.append(password)
+        return await verify(password, stored)
+
+    monkeypatch.setattr(house.passwords, "verify", counted)
+    return seen
+
+
+@pytest.mark.parametrize("username", ["ALICE", "NOBODY"])
+async def test_AUTH_06_beyond_the_limit_no_password_is_looked_at(
+    strict: House, monkeypatch: pytest.MonkeyPatch, username: str
+) -> None:
+    seen = counting(strict, monkeypatch)
+    for _ in range(3):
+        with pytest.raises(BadCredentials):
+            await strict.login.password(username, "wrong horse", device=None, address="192.0.2.1")
+    with pytest.raises(TooManyAttempts) as refusal:
+        await strict.login.password(username, PASSWORD, device=None, address="192.0.2.1", request_id="r9")
+    assert (len(seen), refusal.value.retry_after) == (3, 300)
+    assert strict.store.audited[-1] == (
+        "login_limited",
+        None,
+        {"policy": "sign-in-address"},
+        Actor("~", "192.0.2.1", "r9"),
+    )
+    assert await strict.login.password("ALICE", PASSWORD, device=None, address="198.51.100.1")
+
+
+async def test_AUTH_06_guesses_at_the_current_password_count_for_the_account(strict: House) -> None:
+    principal = strict.authn.principal((await strict.sign_in()).access_token)
+    for _ in range(3):
+        with pytest.raises(BadCredentials):
+            await strict.login.change_password(principal, "wrong horse", "better horse", address="192.0.2.1")
+    for address in ("192.0.2.1", "192.0.2.99"):
+        with pytest.raises(TooManyAttempts):
+            await strict.login.change_password(principal, PASSWORD, "better horse", address=address)
+        with pytest.raises(TooManyAttempts):
+            await strict.login.password("ALICE", PASSWORD, device=None, address=address)
+    await strict.login.change_password(principal, PASSWORD, "better horse", address="198.51.100.1")
+
+
+async def test_AUTH_06_a_client_with_an_old_secret_is_refused_where_it_fails(strict: House) -> None:
+    secret, hashed = new_client_secret()
+    strict.store.secrets["c~a"] = Client("c~a", "a", frozenset(), 0, None), hashed
+    for _ in range(3):
+        with pytest.raises(BadCredentials):
+            await strict.login.client_credentials("c~a", "old", scope=None, address="192.0.2.1")
+    with pytest.raises(TooManyAttempts):
+        await strict.login.client_credentials("c~a", secret, scope=None, address="192.0.2.1")
+    assert await strict.login.client_credentials("c~a", secret, scope=None, address="192.0.2.2")
+    assert await strict.login.password("ALICE", PASSWORD, device=None, address="192.0.2.1")
+
+
+async def test_AUTH_06_a_failure_is_one_even_if_nothing_can_be_written(strict: House) -> None:
+    strict.store.full, strict.failures.writable = True, False
+    for _ in range(3):
+        with pytest.raises(BadCredentials):
+            await strict.login.password("ALICE", "wrong horse", device=None, address="192.0.2.1")
+    with pytest.raises(TooManyAttempts):
+        await strict.login.password("ALICE", PASSWORD, device=None, address="192.0.2.1")
+    strict.store.full = False
+    with pytest.raises(TooManyAttempts):
+        await strict.sign_in()
+    assert strict.store.audited[-1][2] == {"policy": "sign-in-address", "not_noted_before": 1}
+
+
+async def test_AUTH_06_nobody_signs_in_while_the_failures_cannot_be_read(strict: House) -> None:
+    strict.failures.readable = False
+    with pytest.raises(StoreUnavailable):
+        await strict.sign_in()
+    strict.failures.readable = True
+    assert await strict.sign_in()
+
+
+async def test_a_flood_of_refusals_does_not_fill_the_audit_trail(strict: House) -> None:
+    for _ in range(3 + REFUSALS_AT_ONCE + 100):
+        with pytest.raises((BadCredentials, TooManyAttempts)):
+            await strict.login.password("ALICE", "wrong horse", device=None, address="192.0.2.1")
+    actions = [action for action, *_ in strict.store.audited]
+    assert (actions.count("login_failed"), actions.count("login_limited")) == (3, REFUSALS_AT_ONCE)

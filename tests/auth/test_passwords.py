@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import threading
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from passlib.hash import argon2
 from passlib.utils import MAX_PASSWORD_SIZE
 
+from gateway.auth import guessable
 from gateway.auth.passwords import LONGEST, WAITING, Passwords
 from gateway.errors import Invalid, Unavailable
 
@@ -62,7 +65,7 @@ async def test_AUTH_02_a_stronger_hash_is_left_alone(passwords: Passwords) -> No
 @pytest.mark.parametrize("length", [8, 64, 72, 128, 1024])
 async def test_AUTH_03_every_character_counts(passwords: Passwords, length: int) -> None:
     password = ("päß wörd🐎" * 200)[:length]
-    passwords.check_new(password)
+    passwords.check_new(password, username="alice")
     stored = await passwords.hash(password)
     assert (await passwords.verify(password, stored))[0]
     assert not (await passwords.verify(password[:-1] + "x", stored))[0]
@@ -80,7 +83,7 @@ async def test_composed_and_decomposed_accents_are_the_same_password(passwords: 
     stored = await passwords.hash("cafe\u0301 noir")
     assert (await passwords.verify("caf\u00e9 noir", stored))[0]
     worst = "\ufb2c" * 1024  # one character becomes three
-    passwords.check_new(worst)
+    passwords.check_new(worst, username="alice")
     assert (await passwords.verify(worst, await passwords.hash(worst)))[0]
 
 
@@ -99,11 +102,11 @@ async def test_AUTH_03_a_bad_new_password_is_told_where_it_stands(
     passwords: Passwords, password: str, code: str
 ) -> None:
     with pytest.raises(Invalid) as refusal:
-        passwords.check_new(password)
+        passwords.check_new(password, username="alice")
     assert refusal.value.code == code
     assert [pointer for pointer, _ in refusal.value.errors] == ["/password"]
     with pytest.raises(Invalid) as refusal:
-        passwords.check_new(password, pointer="/new_password")
+        passwords.check_new(password, username="alice", pointer="/new_password")
     assert [pointer for pointer, _ in refusal.value.errors] == ["/new_password"]
 
 
@@ -198,3 +201,35 @@ async def _turn() -> None:
     again = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().call_soon(again.set_result, None)
     await again
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        *("password", "PassWord1", "jennifer", "1234567890", "zzzzzzzz", "!qaz2wsx"),
+        *("alice-smith", "Alice-Smith", "1alice-smith!", "gateway1", "Notification-Gateway", "notification gateway"),
+    ],
+)
+def test_AUTH_04_a_password_that_is_guessed_first_cannot_be_set(passwords: Passwords, password: str) -> None:
+    with pytest.raises(Invalid) as refusal:
+        passwords.check_new(password, username="Alice-Smith", pointer="/new_password")
+    assert refusal.value.code == "password_common"
+    assert [pointer for pointer, _ in refusal.value.errors] == ["/new_password"]
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["correct horse battery staple", "alice likes horses", "password\n12345678", "x7$kQ9!z", "паролььь", "======== "],
+)
+def test_AUTH_04_any_other_can(passwords: Passwords, password: str) -> None:
+    passwords.check_new(password, username="Alice-Smith")
+    passwords.check_new(password, username="12")  # of which nothing is left when digits are taken away
+
+
+def test_AUTH_04_the_list_is_whole_and_says_where_it_is_from() -> None:
+    head, _, body = (Path(guessable.__file__).parent / guessable.LIST).read_text("ascii").partition("=" * 40 + "\n")
+    assert hashlib.sha256(body.encode()).hexdigest() in head
+    assert all(word in head for word in ("Django 5.2", "BSD-3-Clause", "zxcvbn 4.5.0", "MIT", "Copyright"))
+    words = body.splitlines()
+    assert len(words) == len(set(words)) > 10_000
+    assert all(len(word) >= 8 and word == word.lower() for word in words)

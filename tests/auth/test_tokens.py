@@ -112,6 +112,7 @@ def test_what_was_signed_is_what_is_read() -> None:
             token_id="T1",
             issued_at=int(NOW),
             expires_at=int(NOW) + MAX_TTL,
+            kid=key.kid,
         )
 
 

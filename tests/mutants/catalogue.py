@@ -6,6 +6,7 @@ from tests.mutants.delivery import DELIVERY
 from tests.mutants.mutant import Mutant
 from tests.mutants.nodes import NODES
 from tests.mutants.revocation import REVOCATION
+from tests.mutants.security import SECURITY
 from tests.mutants.storing import STORING
 
-MUTANTS: tuple[Mutant, ...] = (*STORING, *DELIVERY, *REVOCATION, *NODES)
+MUTANTS: tuple[Mutant, ...] = (*STORING, *DELIVERY, *REVOCATION, *NODES, *SECURITY)

@@ -63,6 +63,11 @@ class Sight:
         """The name of the test, without its parameters."""
         return self.row.partition("::")[2].partition("[")[0]
 
+    @property
+    def secures(self) -> bool:
+        """Whether it is a row of the security requirements."""
+        return self.row.startswith("tests/security/")
+
     def seen(self, said: str) -> str | None:
         """The line of the failure that gives the reason, if it is the one."""
         found = re.search(self.reason, said, re.MULTILINE)

@@ -36,7 +36,12 @@ REVOCATION = (
                 "tests/faults/test_stalled.py"
                 "::test_REV_04_a_stalled_reader_is_gone_within_a_second_of_its_revocation[session]",
                 r"the descriptors are gone: not within",
-            )
+            ),
+            Sight(
+                "tests/security/test_rev_stalled.py"
+                "::test_REV_04_the_descriptor_of_a_stalled_reader_is_gone_within_two_seconds",
+                r"the descriptors are gone: not within",
+            ),
         ],
     ),
     Mutant(
@@ -91,10 +96,15 @@ REVOCATION = (
         ],
         [
             Sight(
-                "tests/wire/test_revocation_wire.py"
+                "tests/security/test_rev_scope.py"
                 "::test_REV_05_of_200_sockets_that_opened_during_their_revocation_none_hears_of_what_came_after",
                 r"TimeoutError|assert .* not in",
-            )
+            ),
+            Sight(
+                "tests/security/test_rev_handshake.py"
+                "::test_REV_05_what_is_revoked_between_check_and_registration_never_delivers",
+                r"it was told",
+            ),
         ],
     ),
     Mutant(
@@ -155,7 +165,7 @@ REVOCATION = (
         ],
         [
             Sight(
-                "tests/faults/test_secrets.py::test_WSH_02_no_piece_of_a_credential_is_in_the_log",
+                "tests/security/test_wsh_secrets.py::test_WSH_02_no_piece_of_a_credential_is_in_the_log",
                 r"signed in.*said",
             )
         ],

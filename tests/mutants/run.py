@@ -1,6 +1,7 @@
 """``make mutants``: does the suite notice? Every mutant has to turn its rows red, and the unchanged build none of them.
 
-Writes what it found into docs/reliability.md. Changes nothing else: each build is a copy that is thrown away.
+Writes what it found into docs/reliability.md and docs/security.md. Changes nothing else: each build is a copy that is
+thrown away.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"NOT GREEN without any change: {line}")
     survived = [one for one in findings if one.seen is None]
     if not given.words and not strange and not given.no_baseline:
-        tables.put(ROOT / "docs/reliability.md", "mutants", tables.of_mutants(findings))
+        for page, name, shown in tables.pages(findings):
+            tables.put(ROOT / page, name, tables.of_mutants(shown))
     say(
         f"{len(chosen)} mutants at {len(findings)} rows in {time.monotonic() - began:.0f} s:"
         f" {len(findings) - len(survived)} caught, {len(survived)} not"

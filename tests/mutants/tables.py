@@ -1,4 +1,4 @@
-"""The generated tables of docs/reliability.md: mutants, and what the fault rows counted. Runs nothing.
+"""The generated tables of mutants, and of what the fault rows counted (docs/reliability.md). Runs nothing.
 
 As a program it takes JUnit reports: ``make faults ARGS=--junitxml=faults.xml``, then
 ``python -m tests.mutants.tables faults.xml``.
@@ -31,6 +31,13 @@ def put(paper: Path, name: str, table: str) -> None:
     paper.write_text(between.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text), encoding="utf-8")
 
 
+def pages(findings: Sequence[Finding]) -> list[tuple[str, str, list[Finding]]]:
+    """(page, name of the table, what stands in it): what a row of the security requirements has seen stands there."""
+    secured = [one for one in findings if one.sight.secures]
+    others = [one for one in findings if not one.sight.secures]
+    return [("docs/reliability.md", "mutants", others), ("docs/security.md", "security-mutants", secured)]
+
+
 def of_mutants(findings: Sequence[Finding]) -> str:
     lines = ["| mutant | what it breaks | row | went red by |", "|---|---|---|---|"]
     last = None
@@ -44,8 +51,8 @@ def of_mutants(findings: Sequence[Finding]) -> str:
 
 
 def told(line: str) -> str:
-    """An assertion as a cell: short, without numbers that are others each time, and without markup of its own."""
-    line = re.sub(r"\b[0-9a-f]{32}\b", "…", line)
+    """An assertion as a cell: short, without what is another each time, and without markup of its own."""
+    line = re.sub(r"\b[0-9a-f]{32}\b|\beyJ[\w.-]+", "…", line)
     line = line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"
     return "`" + line.replace("`", "'").replace("|", "¦") + "`"
 

@@ -164,19 +164,6 @@ async def test_a_revocation_closes_the_sockets_of_every_node_and_shuts_every_doo
             assert await node.refusal(token) == (1008, "token_revoked")
 
 
-async def test_fifty_refreshes_of_one_token_over_two_nodes_have_one_successor(nodes: list[FastNode]) -> None:
-    user = nodes[0].user()
-    refresh = user.sign_in()["refresh_token"]
-    with ThreadPoolExecutor(16) as threads:
-        answers = list(
-            threads.map(
-                lambda n: nodes[n % 2].request("POST", "/auth/refresh", json={"refresh_token": refresh}), range(50)
-            )
-        )
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json()["refresh_token"] for answer in answers}) == 1
-
-
 async def test_one_key_used_at_every_node_at_once_is_one_notification(nodes: list[FastNode]) -> None:
     user, token = nodes[0].user(), nodes[0].client_token()
     socket = await nodes[1].open(user.token())

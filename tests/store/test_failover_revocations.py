@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ async def test_under_another_epoch_rules_with_low_numbers_are_read_too(url: str,
             database.close()
 
         def known(session: str) -> bool:
-            return services.authn.verdict(Principal(claims(session))) is not None
+            signed = replace(claims(session), kid=next(iter(services.keyring.kids)))
+            return services.authn.verdict(Principal(signed)) is not None
 
         write(100, "before")
         await eventually_async(lambda: known("before"), what="the rule of before")

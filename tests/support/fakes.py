@@ -12,6 +12,7 @@ from gateway.closing import Close
 from gateway.epoch import Epoch
 from gateway.errors import Conflict, TokenInvalid
 from gateway.hub import Hub
+from gateway.limiting.memory import MemoryLimiter
 from gateway.metrics import Metrics
 from gateway.model import (
     Append,
@@ -33,6 +34,7 @@ from gateway.publish import Publisher
 from gateway.pulse import Pulse
 from gateway.revocations import Revocations
 from gateway.revoke import Revoker
+from gateway.tickets import Tickets
 from gateway.ties import Ties
 
 
@@ -159,6 +161,24 @@ class NoTokens:
     def verify(self, raw: str, *, now: float) -> Claims:
         raise TokenInvalid
 
+    def __contains__(self, kid: str) -> bool:
+        return True
+
+
+class MemoryTickets:
+    """Which tickets were used, here."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+
+    async def use(self, id: str, *, until: int) -> bool:
+        first = id not in self.used
+        self.used.add(id)
+        return first
+
+    async def purge(self, *, now: int, limit: int) -> int:
+        return 0
+
 
 class NoRevocations:
     async def since(self, number: int, *, now: int) -> Sequence[Any]:
@@ -184,13 +204,15 @@ def make_ties(log: MemoryLog, *, clock: Seconds | None = None, **changed: Any) -
     anything: Any = log
     inbox: Inbox = anything
     publisher = Publisher(
-        inbox=inbox, bus=bus, presence=presence, clock=seconds, monotonic=seconds, metrics=metrics, rate=0,
-        overfull=lambda users: None,
+        inbox=inbox, bus=bus, presence=presence, clock=seconds, metrics=metrics, limiter=MemoryLimiter(seconds),
+        rate=0, overfull=lambda users: None,
     )  # fmt: skip
+    authn = Authn(keyring, denylist, seconds, seconds)
     fields: Mapping[str, Any] = {
         "node": "n", "epoch": Epoch("e"), "heartbeat": 25, "frame_rate": 10, "frame_burst": 100, "hub": hub,
         "pulse": Pulse(heartbeat=25, clock=seconds, metrics=metrics), "inbox": inbox, "publisher": publisher,
-        "authn": Authn(keyring, denylist, seconds, seconds), "revoker": revoker, "presence": presence, "bus": bus,
+        "authn": authn, "tickets": Tickets(key=bytes(32), authn=authn, used=MemoryTickets(), clock=seconds),
+        "revoker": revoker, "presence": presence, "bus": bus,
         "metrics": metrics, "clock": seconds, "monotonic": seconds, **changed,
     }  # fmt: skip
     return Ties(**fields)

@@ -137,6 +137,8 @@ def refused_over_http(node: Node, token: str, *, code: str = "token_invalid", pa
         "cache-control": "no-store",
         "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
+        "cross-origin-resource-policy": "same-origin",
+        "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     }
 
 

@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -68,7 +68,7 @@ class Raw:
         self.sock.connect(("127.0.0.1", port))
         self.buffer = b""
 
-    def send(self, data: bytes) -> Raw:
+    def send(self, data: bytes) -> Self:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it answered is still to be read
             self.sock.sendall(data)
         return self

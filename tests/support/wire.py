@@ -98,9 +98,9 @@ on_postgres: Callable[[], str] | None = None
 @contextlib.contextmanager
 def running(directory: Path, **settings: Any) -> Iterator[Node]:
     """A gateway that has to end well and may not have failed inside."""
-    node = Node(directory, **settings).start()
+    node = Node(directory, **settings)
     try:
-        yield node
+        yield node.start()
         assert node.stop() == 0
     finally:
         node.kill()

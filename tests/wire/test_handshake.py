@@ -1,4 +1,7 @@
-"""WSH, API-16: request heads and upgrade requests, byte by byte against the gateway's protocol classes."""
+"""Request heads and upgrade requests, byte by byte against the gateway's protocol classes; also API-16.
+
+What an upgrade of ``/ws`` has to be: ``tests/security/test_wsh_handshake.py``.
+"""
 
 from __future__ import annotations
 
@@ -132,104 +135,6 @@ def test_a_client_that_speaks_before_the_answer_is_heard_after_it(server: EchoSe
 
 
 # -- WSH --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("request_head", "status"),
-    [
-        (head("/echo", "Sec-WebSocket-Version: 8"), 400),
-        (head("/echo", without="sec-websocket-version"), 400),
-        (head("/echo", without="sec-websocket-key"), 400),
-        (head("/echo", "Sec-WebSocket-Key: short"), 400),
-        (head("/echo", "Sec-WebSocket-Key: not base64 at all !!"), 400),
-        (head("/echo", f"Sec-WebSocket-Key: {'A' * 40}"), 400),
-        (head("/echo", method="POST"), 405),
-        (head("/echo", version="1.0"), 400),
-        (head("/echo", without="host"), 400),
-        (head("/echo")[:-2] + b"Host: another.test\r\n\r\n", 400),
-        (head("/echo", "Content-Length: 5") + b"hello", 400),
-    ],
-    ids=[
-        "version",
-        "no-version",
-        "no-key",
-        "short",
-        "garbage",
-        "long",
-        "post",
-        "http10",
-        "no-host",
-        "two-hosts",
-        "body",
-    ],
-)
-def test_wsh_06_what_is_no_handshake_is_a_4xx(server: EchoServer, request_head: bytes, status: int) -> None:
-    answered, problem = server.dial().send(request_head).problem()
-    assert answered == status
-    assert problem["code"] in ("bad_handshake", "bad_request")
-
-
-def test_wsh_06_a_wrong_version_is_told_the_right_one(server: EchoServer) -> None:
-    _, fields = server.dial().send(head("/echo", "Sec-WebSocket-Version: 8")).response()
-    assert fields["sec-websocket-version"] == "13"
-
-
-def test_wsh_07_a_long_target_is_refused_at_once(server: EchoServer) -> None:
-    for size in (9_000, 70_000, 2_000_000):
-        refused(server.dial().send(head("/echo?token=canary" + "x" * size)), 414, "uri_too_long")
-
-
-def test_wsh_07_a_target_just_within_the_limit_is_taken(server: EchoServer) -> None:
-    raw = server.dial().send(head("/echo?" + "x" * 8_100))
-    assert raw.response()[0] == 101
-
-
-def test_wsh_07_many_or_large_fields_are_refused_at_once(server: EchoServer) -> None:
-    many = [f"X-{number}: canary" for number in range(200)]
-    refused(server.dial().send(head("/echo", *many)), 431, "headers_too_large")
-    refused(server.dial().send(head("/echo", "Cookie: " + "canary" * 3_000)), 431, "headers_too_large")
-    refused(server.dial().send(head("/echo", *[f"X-{n}: " + "y" * 7_000 for n in range(3)])), 431, "headers_too_large")
-
-
-def test_wsh_07_a_field_that_never_ends_is_refused_and_costs_nothing(server: EchoServer) -> None:
-    before = server.resident()
-    raw = server.dial().send(head("/echo")[:-2] + b"X-Endless: ")
-    for _ in range(200):
-        raw.send(b"x" * 100_000)
-    refused(raw, 431, "headers_too_large")
-    assert server.resident() - before < 2_000_000
-
-
-def test_wsh_07_a_second_head_on_the_same_connection_is_bounded_too(server: EchoServer) -> None:
-    raw = server.dial().send(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n")
-    status, fields = raw.response()
-    assert status == 200
-    raw.exactly(int(fields["content-length"]))
-    raw.send(b"GET /state HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"x" * 100_000)
-    refused(raw, 431, "headers_too_large")
-
-
-def test_wsh_08_only_a_supported_subprotocol_is_echoed(server: EchoServer) -> None:
-    for offered, chosen in (
-        ("notify.v1", "notify.v1"),
-        ("other, notify.v1", "notify.v1"),
-        ("other", None),
-        ("canary", None),
-    ):
-        raw = server.dial().send(head("/echo", f"Sec-WebSocket-Protocol: {offered}"))
-        status, fields = raw.response()
-        assert (status, fields.get("sec-websocket-protocol")) == (101, chosen)
-    status, fields = server.dial().send(head("/echo")).response()
-    assert "sec-websocket-protocol" not in fields
-
-
-def test_wsh_09_compression_is_never_negotiated(server: EchoServer) -> None:
-    raw = server.dial().send(head("/echo", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"))
-    status, fields = raw.response()
-    assert status == 101
-    assert "sec-websocket-extensions" not in fields
-    raw.send(frame(TEXT, b"x", rsv=4))
-    assert raw.closed() == (1002, "protocol_error")
 
 
 def test_nothing_is_written_before_the_101(server: EchoServer) -> None:

@@ -54,14 +54,6 @@ async def test_two_credentials_of_one_session_are_taken(node: Node) -> None:
     await node.open(signed_in["access_token"], headers=bearer(fresh))
 
 
-async def test_WSH_08_the_subprotocol_is_chosen_if_it_is_offered_and_nothing_else_is(node: Node) -> None:
-    token = node.user().token()
-    for offered, chosen in ((["other", "notify.v1"], "notify.v1"), (["other"], None), (None, None)):
-        connection = await node.raw(token, options={"subprotocols": offered})
-        assert connection.subprotocol == chosen
-        await connection.close()
-
-
 @pytest.mark.parametrize("origin", ["https://app.example", "https://app.example:8443", "http://{host}"])
 async def test_WSH_04_an_allowed_origin_and_the_own_one_are_let_in(node: Node, origin: str) -> None:
     await node.open(node.user().token(), headers={"Origin": origin.format(host=f"127.0.0.1:{node.port}")})
@@ -139,26 +131,6 @@ async def test_a_bad_token_is_closed_with_1008_and_its_slug_on_the_wire(node: No
         assert await node.refusal(None, headers=bearer(token)) == (1008, slug), "and so it is in the header"
 
 
-async def test_WSH_01_no_token_at_all_is_token_missing(node: Node) -> None:
-    assert await node.refusal(None) == (1008, "token_missing")
-    assert await node.refusal(None, headers={"Authorization": "Basic YTpi"}) == (1008, "token_missing")
-
-
-async def test_WSH_01_credentials_of_different_sessions_in_one_request_are_refused(node: Node) -> None:
-    user = node.user()
-    one, other = user.token(), user.token()
-    conflict = (1008, "credentials_conflict")
-    assert await node.refusal(one, headers=bearer(other)) == conflict
-    assert await node.refusal(f"{one}&token={other}") == conflict
-    assert await node.refusal(f"{one}&token={one}") == conflict
-    assert await node.refusal(one, headers=bearer("garbage")) == (1008, "token_invalid")
-    twice = [f"Authorization: Bearer {token}" for token in (one, other)]
-    raw = Raw(node.port).send(head("/ws", *twice))
-    assert raw.response()[0] == 101
-    assert raw.closed() == conflict
-    raw.sock.close()
-
-
 @pytest.mark.parametrize(
     "query", ["after=1", "epoch=e", "after=x&epoch=e", "after=-1&epoch=e", "after=1&after=2&epoch=e"]
 )
@@ -226,36 +198,3 @@ async def test_REV_05_a_revocation_during_the_handshake_finds_the_socket_or_is_f
         assert close == (1008, "token_revoked")
         assert late["id"] not in [frame.get("id") for frame in frames]
     eventually(lambda: node.connections(user) == [], what="nothing is left")
-
-
-# -- limits ----------------------------------------------------------------------------------------------------------
-
-
-async def test_WSH_11_a_user_has_so_many_connections_and_no_more(node: Node) -> None:
-    user, other = node.user(), node.user()
-    token = user.token()
-    devices = [await node.open(token), await node.open(token), await node.open(user.token())]
-    assert await node.refusal(token) == (1008, "connection_limit")
-    await node.open(other.token())
-    assert len(node.connections(user)) == 3
-    await devices[0].close()
-    await eventually_async(lambda: len(node.connections(user)) == 2, what="the place is free")
-    await node.open(token)
-
-
-async def test_WSH_11_an_address_and_the_node_have_so_many_and_http_goes_on(start: Callable[..., Node]) -> None:
-    node = start(connections_per_address=2, connections_max=3)
-    user = node.user()
-    token = user.token()
-    elsewhere = {"local_addr": ("127.0.0.2", 0)}
-    devices = [await node.open(token), await node.open(token)]
-    assert await node.refusal(token) == (1008, "connection_limit")
-    await Socket(await node.raw(token, options=elsewhere)).next("hello")
-    overloaded = Socket(await node.raw(token, options=elsewhere))
-    assert await overloaded.until_closed() == ([], (1013, "overloaded"))
-    assert node.request("GET", "/healthz").status_code == 200
-    assert node.request("GET", "/readyz").status_code == 200
-    await devices[0].close()
-    await eventually_async(lambda: len(node.connections(user)) == 2, what="the place is free")
-    await node.open(token)
-    assert node.stop() == 0

@@ -7,7 +7,8 @@ import os
 import sqlite3
 from pathlib import Path
 
-from gateway.store.epochs import begin_epoch
+from gateway.model import Actor
+from gateway.store.epochs import SYSTEM, begin_epoch
 from gateway.store.errors import StoreCorrupt, StoreError
 from gateway.store.migrate import head, known
 from gateway.store.sqlite.database import SqliteDatabase
@@ -23,7 +24,7 @@ async def backup(path: Path, target: str | os.PathLike[str]) -> Path:
     return await asyncio.to_thread(_backup, path, Path(target))
 
 
-async def restore(path: Path, source: str | os.PathLike[str], *, now: int) -> str:
+async def restore(path: Path, source: str | os.PathLike[str], *, by: Actor = SYSTEM, now: int) -> str:
     """Put the backup ``source`` in the place of the database, under a new epoch, with every session ended. The epoch.
 
     Nothing is touched before the backup has been checked and prepared beside it; then one rename decides. Raises
@@ -42,7 +43,7 @@ async def restore(path: Path, source: str | os.PathLike[str], *, now: int) -> st
                     else f"{origin} has schema {revision}, newer than this gateway knows ({head()})"
                 )
             await bring_up(prepared, have_lock=True)
-            epoch = await _change_epoch(prepared, why="restored", now=now)
+            epoch = await _change_epoch(prepared, why="restored", by=by, now=now)
             await asyncio.to_thread(_put_in_place, prepared, path)
         finally:
             for leftover in _files(prepared):
@@ -50,20 +51,20 @@ async def restore(path: Path, source: str | os.PathLike[str], *, now: int) -> st
     return epoch
 
 
-async def new_epoch(path: Path, *, now: int) -> str:
+async def new_epoch(path: Path, *, by: Actor = SYSTEM, now: int) -> str:
     """As ``maintenance.new_epoch``."""
     if not path.is_file():  # noqa: ASYNC240 - a tool: nobody else waits
         raise StoreError(f"there is no database at {path}")
     with locked(path):
         await bring_up(path, have_lock=True)
-        return await _change_epoch(path, why="new_epoch", now=now)
+        return await _change_epoch(path, why="new_epoch", by=by, now=now)
 
 
-async def _change_epoch(path: Path, *, why: str, now: int) -> str:
+async def _change_epoch(path: Path, *, why: str, by: Actor, now: int) -> str:
     database = SqliteDatabase(path)
     await database.open()
     try:
-        return await database.write(lambda connection: begin_epoch(connection, why=why, now=now))
+        return await database.write(lambda connection: begin_epoch(connection, why=why, by=by, now=now))
     finally:
         await database.close()
 
