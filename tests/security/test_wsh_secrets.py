@@ -270,7 +270,8 @@ def test_WSH_02_what_was_sent_reached_every_kind_of_end(aftermath: tuple[Node, C
     assert node.process is not None
     assert node.process.poll() is None
     log = node.log_text()
-    assert '"level": "debug"' in log, "the row is about the most talkative level"
+    level = node.settings["log_level"]
+    assert f'"level": "{level}"' in log, "as talkative as it was told to be"
     assert "Traceback" in log, "the failures inside were logged, with their tracebacks"
     assert canaries.found(f"x{canaries.secrets['garbage'][5:30]}y".encode()), "the measure itself"
 
