@@ -17,14 +17,12 @@ from gateway.auth.issuers import TrustedIssuer
 from gateway.errors import BadCredentials, Conflict, NotFound, TokenExpired, TokenInvalid, UserDisabled
 from gateway.granting import Granting, TokenAnswer
 from gateway.issuer_keys import IssuerKeys
-from gateway.limits import Bucket
 from gateway.model import Actor, User, millis
 from gateway.ports import Audit, Clock, Identities
+from gateway.trail import Trail
 
 NOBODYS_PASSWORD = "!"  # noqa: S105 - no hash: nothing verifies against it
 """Stored for a user who was made here: every password is wrong until an admin sets one."""
-NOTED, NOTED_AT_ONCE = 2, 200
-"""Refused tokens a second, and at once, that get a row in the audit trail; the log tells of every one."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
@@ -42,12 +40,12 @@ class Exchange:
         identities: Identities,
         audit: Audit,
         granting: Granting,
+        trail: Trail,
         clock: Clock,
         leeway: int,
     ) -> None:
         self._issuers, self._keys, self._identities, self._audit = issuers, keys, identities, audit
-        self._granting, self._clock, self._leeway = granting, clock, leeway
-        self._refused, self._unnoted = Bucket(burst=NOTED_AT_ONCE, at=clock()), 0
+        self._granting, self._trail, self._clock, self._leeway = granting, trail, clock, leeway
 
     @property
     def trusts_anybody(self) -> bool:
@@ -117,18 +115,8 @@ class Exchange:
     async def _failed(
         self, target: str | None, why: str, proven: Proven | None, address: str | None, request_id: str | None
     ) -> None:
-        detail: dict[str, object] = {"reason": "exchange", "why": why}
-        if proven is not None:
-            detail["issuer"] = proven.issuer.issuer
-        log.info("sign-in failed", extra={"target": target, "address": address, **detail})
-        now = self._clock()
-        if self._refused.take(1, rate=NOTED, burst=NOTED_AT_ONCE, at=now):
-            self._unnoted += 1
-            return
-        if self._unnoted:
-            detail["not_noted_before"], self._unnoted = self._unnoted, 0
-        by = Actor("~", address, request_id)
-        await self._audit.record("login_failed", target=target, detail=detail, by=by, now=millis(now))
+        more = {"why": why} if proven is None else {"why": why, "issuer": proven.issuer.issuer}
+        await self._trail.failed(target, "exchange", address, request_id, more=more)
 
 
 def user_id(proven: Proven) -> str:

@@ -11,6 +11,7 @@ from gateway.issuer_keys import IssuerKeys
 from gateway.ports import Clock, KeySource
 from gateway.settings import Settings
 from gateway.store.engine import Store
+from gateway.trail import Trail
 
 
 class _NoSource:
@@ -20,7 +21,13 @@ class _NoSource:
 
 @asynccontextmanager
 async def open_exchange(
-    settings: Settings, *, store: Store, granting: Granting, clock: Clock, monotonic: Callable[[], float]
+    settings: Settings,
+    *,
+    store: Store,
+    granting: Granting,
+    trail: Trail,
+    clock: Clock,
+    monotonic: Callable[[], float],
 ) -> AsyncIterator[Exchange]:
     issuers = settings.issuers_trusted
     async with AsyncExitStack() as stack:
@@ -33,6 +40,6 @@ async def open_exchange(
         keys = IssuerKeys(issuers, source=source, monotonic=monotonic)
         stack.push_async_callback(keys.close)
         yield Exchange(
-            issuers, keys=keys, identities=store.identities, audit=store.audit, granting=granting, clock=clock,
-            leeway=settings.token_leeway,
+            issuers, keys=keys, identities=store.identities, audit=store.audit, granting=granting, trail=trail,
+            clock=clock, leeway=settings.token_leeway,
         )  # fmt: skip

@@ -55,6 +55,7 @@ class Login:
         audit: Audit,
         passwords: Passwords,
         attempts: Attempts,
+        trail: Trail,
         granting: Granting,
         clock: Clock,
         refresh_grace: int,
@@ -65,7 +66,7 @@ class Login:
         self._passwords, self._granting, self._clock = passwords, granting, clock
         self._refresh_tokens, self._refresh_grace = granting.refresh_tokens, refresh_grace
         self._apply_bans, self._revoke_session = apply_bans, revoke_session
-        self._attempts, self._trail = attempts, Trail(audit, clock)
+        self._attempts, self._trail = attempts, trail
 
     async def password(
         self, username: str, password: str, *, device: str | None, address: str | None, request_id: str | None = None

@@ -48,6 +48,7 @@ from gateway.store.engine import Store, open_store
 from gateway.store.migrate import head
 from gateway.tickets import Tickets
 from gateway.ties import Ties
+from gateway.trail import Trail
 
 log = logging.getLogger("gateway")
 
@@ -118,13 +119,14 @@ async def open_gateway(
             store.failures, secret=await store.keys.secret("failures", generate=lambda: secrets.token_bytes(32)),
             limit=settings.login_failures, window=settings.login_window, clock=clock, metrics=metrics,
         )  # fmt: skip
+        trail = Trail(store.audit, clock)
         login = Login(
             users=store.users, sessions=store.sessions, clients=store.clients, audit=store.audit, passwords=passwords,
-            attempts=attempts, granting=granting, clock=clock, apply_bans=revoker.apply, revoke_session=revoke_session,
-            refresh_grace=settings.refresh_grace,
+            attempts=attempts, trail=trail, granting=granting, clock=clock, apply_bans=revoker.apply,
+            revoke_session=revoke_session, refresh_grace=settings.refresh_grace,
         )  # fmt: skip
         exchange = await stack.enter_async_context(
-            open_exchange(settings, store=store, granting=granting, clock=clock, monotonic=monotonic)
+            open_exchange(settings, store=store, granting=granting, trail=trail, clock=clock, monotonic=monotonic)
         )
         authn = Authn(keyring, denylist, clock, monotonic)
         tickets = Tickets(

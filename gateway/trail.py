@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from gateway.errors import StoreUnavailable, TooManyAttempts
 from gateway.limits import Bucket
@@ -29,10 +30,19 @@ class Trail:
         self._failures = _Rows(audit, clock, "login_failed", rate=FAILURES_NOTED, burst=FAILURES_AT_ONCE)
         self._refusals = _Rows(audit, clock, "login_limited", rate=REFUSALS_NOTED, burst=REFUSALS_AT_ONCE)
 
-    async def failed(self, target: str | None, reason: str, address: str | None, request_id: str | None) -> None:
+    async def failed(
+        self,
+        target: str | None,
+        reason: str,
+        address: str | None,
+        request_id: str | None,
+        *,
+        more: Mapping[str, object] = MappingProxyType({}),
+    ) -> None:
         """``target``: whose sign-in it was, None if there is nobody of that name: people type their password there."""
-        log.info("sign-in failed", extra={"target": target, "reason": reason, "address": address})
-        await self._failures.note(target, {"reason": reason}, Actor(NOBODY, address, request_id))
+        detail = {"reason": reason, **more}
+        log.info("sign-in failed", extra={"target": target, "address": address, **detail})
+        await self._failures.note(target, detail, Actor(NOBODY, address, request_id))
 
     async def limited(self, refusal: TooManyAttempts, address: str | None, request_id: str | None) -> None:
         log.info("sign-in refused: too many have failed", extra={"policy": refusal.policy, "address": address})

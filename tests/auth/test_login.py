@@ -33,7 +33,7 @@ from gateway.metrics import Metrics
 from gateway.model import Actor, Ban, Claims, Client, Session, User
 from gateway.ports import Audit, Clients, Sessions, Users
 from gateway.revocations import Revocations
-from gateway.trail import FAILURES_AT_ONCE, REFUSALS_AT_ONCE
+from gateway.trail import FAILURES_AT_ONCE, REFUSALS_AT_ONCE, Trail
 
 START = 1_800_000_000.5
 ACCESS, SESSION, IDLE, GRACE = 900, 10_000, 3_000, 30
@@ -179,6 +179,7 @@ class House:
                 clock=lambda: self.now,
                 metrics=Metrics(),
             ),
+            trail=Trail(cast("Audit", self.store), lambda: self.now),
             granting=Granting(
                 sessions=cast("Sessions", self.store),
                 keyring=self.keyring,
