@@ -65,7 +65,7 @@ async def test_CFG_04_what_a_stranger_publishes_is_dropped_and_counted_and_un_re
             redis.command("PUBLISH", channel, message)
             redis.command("PUBLISH", channel, message[:20])
             redis.command("PUBLISH", channel, b'{"type":"unrevoke","jti":"*"}')
-    eventually(lambda: dropped(two, "forged") >= before[two] + 2 * len(lies), what="its users' and everybody's")
+    eventually(lambda: dropped(two, "forged") >= before[two] + 2 * len(lies), what="node two has counted what it hears")
     eventually(lambda: dropped(one, "forged") > before[one], what="node one has counted")
     assert dropped(two, "garbage") > 0
 
