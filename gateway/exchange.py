@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import secrets
 from collections.abc import Mapping
 
 from gateway.auth.foreign import Proven, read
@@ -71,11 +72,15 @@ class Exchange:
             await self._failed(target, why, proven, address, request_id)
             raise BadCredentials if user is None else UserDisabled
         session, refresh_token = await self._granting.begin(user, device=None, address=address, now=now)
+        # Read again now that the session exists: a role taken away before it began has not ended it.
+        again = await self._identities.find(issuer.issuer, proven.subject)
+        if again is None or again.id != user.id:
+            raise BadCredentials
         by = Actor(user.id, address, request_id)
         await self._audit.record("login", target=session.id, detail={"issuer": issuer.issuer}, by=by, now=millis(now))
         extra = {"user": user.id, "session": session.id, "issuer": issuer.issuer, "address": address}
         log.info("signed in", extra=extra)
-        return self._granting.user(session, user, refresh_token, now)
+        return self._granting.user(session, again, refresh_token, now)
 
     async def _proven(self, raw: str, now: float) -> Proven:
         presented = read(raw, self._issuers, now=now, leeway=self._leeway)
@@ -97,7 +102,7 @@ class Exchange:
                 issuer.issuer,
                 proven.subject,
                 id=id,
-                usernames=[*names, id],
+                usernames=[*names, id, secrets.token_hex(16)],  # the last nobody can have taken
                 password_hash=NOBODYS_PASSWORD,
                 create=issuer.create,
                 link=issuer.link,

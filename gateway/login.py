@@ -16,7 +16,7 @@ from gateway.attempts import Attempt, Attempts
 from gateway.auth.passwords import Passwords
 from gateway.auth.refresh import sha256
 from gateway.closing import TOKEN_REVOKED
-from gateway.errors import BadCredentials, Invalid, NotFound, TooManyAttempts, UserDisabled
+from gateway.errors import BadCredentials, Invalid, TooManyAttempts, UserDisabled
 from gateway.granting import Granting, TokenAnswer
 from gateway.model import GATEWAY_CLIENT, Actor, Ban, Client, Principal, User, millis
 from gateway.ports import Audit, Clients, Clock, Sessions, Users
@@ -83,13 +83,14 @@ class Login:
             await self._users.rehash(user.id, old=stored, new=better)
         session, refresh_token = await self._granting.begin(user, device=device, address=address, now=now)
         by = Actor(user.id, address, request_id)
-        if not await self._still(user.id, password, {stored, better}):
+        again = await self._still(user, password, {stored, better})
+        if again is None:
             await self._revoke_session(session.id, by, TOKEN_REVOKED.reason)
             await self._trail.failed(user.id, "password", address, request_id)
             raise BadCredentials
         await self._audit.record("login", target=session.id, detail={"device": device}, by=by, now=millis(now))
         log.info("signed in", extra={"user": user.id, "session": session.id, "address": address})
-        return self._granting.user(session, user, refresh_token, now)
+        return self._granting.user(session, again, refresh_token, now)
 
     async def refresh(self, refresh_token: str, *, address: str | None, request_id: str | None = None) -> TokenAnswer:
         """The next tokens of a session. The direct predecessor, within the grace, gets the same successor again.
@@ -203,14 +204,15 @@ class Login:
         self._passwords.check_new(password, username=username)
         return await self._passwords.hash(password)
 
-    async def _still(self, user_id: str, password: str, known: set[str | None]) -> bool:
-        """Whether the password is still the user's, now that the session exists: a reset that committed while it was
-        being hashed has not ended a session that came after it, and clocks of two nodes may hide which came first."""
-        try:
-            stored = await self._users.password_hash(user_id)
-        except NotFound:
-            return False
-        return stored in known or (await self._passwords.verify(password, stored))[0]
+    async def _still(self, user: User, password: str, known: set[str | None]) -> User | None:
+        """The user as of now, if the password is still theirs, now that the session exists: a reset, or a role taken
+        away, that committed while the password was being hashed has not ended a session that came after it, whichever
+        of the two read the clock first. From here on either ends the session."""
+        found = await self._users.credentials(user.username)
+        if found is None or found[0].id != user.id:
+            return None
+        again, stored = found
+        return again if stored in known or (await self._passwords.verify(password, stored))[0] else None
 
     async def _verified(
         self, attempt: Attempt, username: str, password: str, address: str | None, request_id: str | None

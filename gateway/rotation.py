@@ -38,7 +38,11 @@ class Rotation:
             self._keyring.replace(keys)
         except ValueError as error:  # none at all, or one that somebody put there by hand
             log.error("the signing keys in the database cannot be used, those of before stay: %s", error)
-            return
+            # One that went is gone all the same: to retire it was a revocation.
+            left = [key for key in keys if key.kid in before]
+            if not left:
+                return
+            self._keyring.replace(left)
         after = self._keyring.kids
         gone = before - after
         closed = [one for one in self._hub if one.claims.kid in gone]

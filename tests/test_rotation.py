@@ -75,6 +75,23 @@ async def test_TOK_17_a_retired_key_takes_its_tokens_and_its_sockets_along_and_n
     assert house.claims(of_new)
 
 
+async def test_TOK_17_a_key_is_retired_also_beside_one_that_cannot_be_used() -> None:
+    """A newer gateway may have left one of a kind that this one does not know."""
+    house = House(old := key(NOW - 1), key())
+    of_old = Keyring([old], issuer="i", audience="a", max_ttl=900, leeway=0).sign(
+        subject="ada", client_id="c~gateway", scopes=frozenset({"inbox"}), session="s", token_id="t", now=NOW, ttl=9
+    )
+    assert house.claims(of_old)
+    house.store.keys.append(SigningKey("newer", "EdDSA", "material", signs_from=0))
+    await house.rotation.look()
+    assert house.claims(of_old)
+    house.store.keys.remove(old)
+    await house.rotation.look()
+    with pytest.raises(TokenInvalid):
+        house.claims(of_old)
+    assert house.claims(house.token())
+
+
 async def test_TOK_17_keys_are_read_when_they_changed_and_else_only_counted() -> None:
     house = House(key())
     for _ in range(5):

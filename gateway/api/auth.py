@@ -26,6 +26,7 @@ from gateway.api.deps import (
     cookie_of,
     known,
     now_of,
+    refuse_foreign_form,
     request_id_of,
     services_of,
 )
@@ -139,6 +140,7 @@ async def token(request: Request) -> Response:
     A client's secret comes by HTTP Basic or in the form, not both. Token exchange (RFC 8693): the token of an issuer of
     `GATEWAY_TRUSTED_ISSUERS` becomes a session here.
     """
+    refuse_foreign_form(request)
     try:
         form = await oauth.read_form(request)
         answer = await oauth.grant(request, form)

@@ -11,8 +11,9 @@ from fastapi import Depends, Query
 from starlette.requests import Request
 
 from gateway.cookies import ACCESS, REFRESH, presented
-from gateway.errors import CredentialsConflict, NotFound, TokenMissing, Unauthenticated
+from gateway.errors import CredentialsConflict, NotFound, OriginRefused, TokenMissing, Unauthenticated
 from gateway.model import ADMIN, INBOX, Actor, Principal, millis
+from gateway.origins import origin_of
 
 if TYPE_CHECKING:
     from gateway.services import Services
@@ -79,6 +80,17 @@ def cookie_of(request: Request, name: str, *, alone: bool = True) -> str | None:
     """The cookie if it counts for this request (``cookies.presented``)."""
     scope = request.scope
     return presented(name, scope["headers"], scope["scheme"], services_of(request).origins, alone=alone)
+
+
+def refuse_foreign_form(request: Request) -> None:
+    """Raises OriginRefused for a form that the page of a foreign origin sends: a browser asks nobody before it does
+    (a "simple request"), and each wrong password would count against the reader of that page."""
+    scope, origins = request.scope, services_of(request).origins
+    origin = origin_of(scope["headers"])
+    if origins.allowed(origin, scope["scheme"], request.headers.get("host")):
+        return
+    if request.headers.get("sec-fetch-site") != "same-origin":  # behind a proxy whose scheme is not believed
+        raise OriginRefused
 
 
 Guard = Callable[[Request], Awaitable[Principal]]

@@ -83,7 +83,9 @@ class SqlClients:
         def work(connection: Connection) -> tuple[Ban, ...]:
             name = _get(connection, client_id).name
             connection.execute(delete(clients).where(clients.c.client_id == client_id))
-            bans = add_rules(connection, [client_rule(connection, client_id, now=now, until=until)], by=by, now=now)
+            # Whatever it was issued, and is being issued until this is committed: no client gets this id again.
+            rule = client_rule(connection, client_id, now=now, until=until) | {"cut": until // 1000}
+            bans = add_rules(connection, [rule], by=by, now=now)
             note(connection, "client_deleted", target=client_id, by=by, now=now, detail={"name": name})
             return bans
 

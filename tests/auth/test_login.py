@@ -344,13 +344,30 @@ async def test_the_store_is_told_when_a_sign_in_began_so_that_a_revocation_can_o
 async def test_a_user_deleted_while_the_session_starts_is_bad_credentials(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def gone(id: str) -> str:
-        raise NotFound("user")
+    credentials, asked = house.store.credentials, list[str]()
 
-    monkeypatch.setattr(house.store, "password_hash", gone)
+    async def gone(username: str) -> tuple[User, str] | None:
+        asked.append(username)
+        return await credentials(username) if len(asked) == 1 else None
+
+    monkeypatch.setattr(house.store, "credentials", gone)
     with pytest.raises(BadCredentials):
         await house.sign_in()
     assert len(house.revoked) == 1
+
+
+async def test_a_role_taken_away_while_the_session_starts_is_not_granted(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    credentials, asked = house.store.credentials, list[str]()
+
+    async def demoted(username: str) -> tuple[User, str] | None:
+        asked.append(username)
+        user, stored = cast("tuple[User, str]", await credentials(username))
+        return replace(user, role="admin" if len(asked) == 1 else "user"), stored
+
+    monkeypatch.setattr(house.store, "credentials", demoted)
+    assert (await house.sign_in()).scope == "inbox"
 
 
 # -- refresh -----------------------------------------------------------------------------------------------------

@@ -214,3 +214,16 @@ def test_AUTH_06_a_hit_stands_in_the_log_and_in_the_audit_trail_without_the_name
     assert len(logged) == 30
     assert re.search(r'"policy": ?"sign-in-address"', logged[0])
     assert "canary-typed-as-name" not in node.log_text() + str(rows)
+
+
+def test_AUTH_06_a_foreign_page_cannot_fail_in_the_name_of_its_reader(door: Node, at: Place) -> None:
+    """A form is sent without asking first: with it any page could lock out the address of whoever looks at it."""
+    user, here = door.user(), at()
+    form = {"grant_type": "password", "username": user.username, "password": WRONG}
+    page = {"X-Forwarded-For": here, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
+    for _ in range(LIMIT + 2):
+        assert door.request("POST", "/auth/token", data=form, headers=page).status_code == 403
+    answer = door.request(
+        "POST", "/auth/token", data={**form, "password": user.password}, headers={**page, "Origin": door.url}
+    )
+    assert answer.status_code == 200, answer.text
