@@ -51,12 +51,16 @@ _PATTERNS = tuple(
         (r"\b(bearer|basic)(\s+|%20)[A-Za-z0-9._~+/=-]{16,}", rf"\1\2{REDACTED}"),
         # scheme://user:password@host
         (r"(://[^\s/:@\"']*):[^\s/@\"']+@", rf"\1:{REDACTED}@"),
+        # a token. Looked for from the start of its word, and only if that ends in a dot: "eyJeyJ…" took 0.4 s for 8 KB
+        (
+            r"(?-i:(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]++\.)([A-Za-z0-9_-]*?)eyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+){1,4}+)",
+            rf"\1{REDACTED}",
+        ),
         (r"\$argon2[a-z]*\$[^\s\"')]+", REDACTED),
     )
 ) + tuple(
     (re.compile(pattern), REDACTED)
     for pattern in (
-        r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){1,4}",
         # a ticket
         r"t(?:~|%7[Ee])[A-Za-z0-9_-]{40,}(?:\.[A-Za-z0-9_-]*)?",
         # <session id>.<generation>.<256 bits>

@@ -41,6 +41,8 @@ def routes() -> list[Route]:
 
 def _file(name: str, media_type: str, headers: dict[str, str] | None = None) -> Route:
     async def answer(request: Request) -> Response:
+        # Without ranges: Starlette refuses a bad one in a language of its own, and nobody needs a part of these.
+        request.scope["headers"] = [field for field in request.scope["headers"] if field[0] != b"range"]
         return FileResponse(ASSETS / name, headers=headers, media_type=media_type)
 
     return Route(f"/docs/{name}", answer, include_in_schema=False)

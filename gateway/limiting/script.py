@@ -40,6 +40,10 @@ return string.format('%.6f', wait)
 _SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()
 
 
+LONGEST = 86_400.0
+"""Seconds. No bucket of ours asks for more: whoever says so is no gateway's script."""
+
+
 class Take(NamedTuple):
     """``amount`` out of the bucket ``key``: ``rate`` per second, ``burst`` at most."""
 
@@ -87,10 +91,13 @@ class SharedBuckets:
         except RuntimeError as error:  # uvloop's word for a connection that was reset while it was being written to
             raise Unreached(str(error)) from error
         try:
-            return [float(answer) for answer in answers]
+            waits = [float(answer) for answer in answers]
         except (TypeError, ValueError):
             strange = next(answer for answer in answers if not isinstance(answer, bytes))
             raise Unreached(f"not an answer: {strange}") from None
+        if not all(0 <= wait <= LONGEST for wait in waits):  # also what is no number
+            raise Unreached("not an answer: no time to wait")
+        return waits
 
     async def _run(self, takes: Sequence[Take], word: str, script: str | bytes) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipeline:

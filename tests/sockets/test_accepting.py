@@ -133,7 +133,9 @@ async def test_who_has_more_than_its_share_lets_the_other_go_first(house: House)
     house.more[0] = 100
     house.begin(0)
     house.begin(1)
-    assert await house.call(30) == (0, 30)
+    here, there = await house.call(30)
+    assert here + there == 30
+    assert here <= 5, "it waits for a moment only: the other may be held up for longer, now and then"
 
 
 async def test_if_the_other_does_not_take_it_who_has_more_does(house: House) -> None:
