@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from authlib.integrations.requests_client import OAuth2Session
 from wire import HS256_KEYS, Node, User, claims_of, forged, running
 
 REVOKED = (1008, "token_revoked")
@@ -319,8 +320,7 @@ def basic(client: tuple[str, str]) -> str:
 def test_REV_07_a_client_library_asks_and_revokes_as_it_would_anywhere(
     node: Node, ada: User, client: tuple[str, str], method: str
 ) -> None:
-    library: Any = pytest.importorskip("authlib.integrations.requests_client")
-    session = library.OAuth2Session(*client, token_endpoint_auth_method=method, revocation_endpoint_auth_method=method)
+    session = OAuth2Session(*client, token_endpoint_auth_method=method, revocation_endpoint_auth_method=method)
     session.fetch_token(f"{node.url}/auth/token", grant_type="client_credentials")
     signed_in = ada.sign_in()
     for kind in ("access_token", "refresh_token"):
