@@ -65,7 +65,7 @@ def create_app(
     crew: Crew | None = None,
 ) -> GatewayApp:
     """The ASGI application. It works under any ASGI server; its own (``run``) also hands sockets over and drains."""
-    limits, hosts = WireLimits(reject=settings.ws_reject), Hosts(settings.allowed_hosts)
+    limits, hosts = _limits(settings), Hosts(settings.allowed_hosts)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -101,6 +101,14 @@ def create_app(
     if documented:
         app.router.routes.extend(pages.routes())
     return app
+
+
+def _limits(settings: Settings) -> WireLimits:
+    return WireLimits(
+        reject=settings.ws_reject,
+        upgrades_at_once=settings.upgrades_at_once,
+        upgrades_waiting=settings.upgrades_waiting,
+    )
 
 
 def run(
@@ -143,7 +151,7 @@ def _serve(
         serve(
             app,
             sock=sock,
-            limits=WireLimits(reject=settings.ws_reject),
+            limits=_limits(settings),
             drain=drain,
             drain_timeout=settings.drain_grace + _DRAIN_SLACK,
             forwarded_allow_ips=settings.forwarded_allow_ips,

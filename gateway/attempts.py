@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from itertools import chain
 
 from gateway.errors import StoreUnavailable, TooManyAttempts, Unavailable
-from gateway.metrics import Metrics
 from gateway.model import millis
 from gateway.ports import Clock, Failures
 
@@ -70,10 +69,8 @@ class Attempts:
     """``secret``: keys the hashes that stand for names and addresses. ``limit``: failures forgiven in ``window`` (s); 0
     for no limit at all."""
 
-    def __init__(
-        self, failures: Failures, *, secret: bytes, limit: int, window: int, clock: Clock, metrics: Metrics
-    ) -> None:
-        self._failures, self._secret, self._clock, self._metrics = failures, secret, clock, metrics
+    def __init__(self, failures: Failures, *, secret: bytes, limit: int, window: int, clock: Clock) -> None:
+        self._failures, self._secret, self._clock = failures, secret, clock
         self._limit, self._window = limit, window
         self._under_way: Counter[bytes] = Counter()
         self._looks: list[Counter[bytes]] = []
@@ -176,7 +173,6 @@ class Attempts:
             return
         milliseconds, count = found
         policy = f"sign-in-{count.policy}"
-        self._metrics.limited(policy)
         raise TooManyAttempts(policy, retry_after=milliseconds / 1000, quota=count.quota, window=count.full // 1000)
 
     def _wait(

@@ -63,7 +63,7 @@ def _values(name: str, headers: Headers) -> Sequence[str]:
     for field, value in headers:
         if field.lower() == b"cookie":
             for pair in value.decode("latin-1").split(";"):
-                key, _, content = pair.strip().partition("=")
+                key, _, content = pair.strip(" \t").partition("=")  # no more: whatever else stands there is of the name
                 if key == name:
                     found.append(content)
     return found

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.auth.foreign import Proven, read
 from gateway.auth.issuers import TrustedIssuer
+from gateway.closing import TOKEN_REVOKED
 from gateway.errors import BadCredentials, Conflict, NotFound, TokenExpired, TokenInvalid, UserDisabled
 from gateway.granting import Granting, TokenAnswer
 from gateway.issuer_keys import IssuerKeys
-from gateway.model import Actor, User, millis
+from gateway.model import Actor, User, is_user_id, millis
 from gateway.ports import Audit, Clock, Identities
 from gateway.trail import Trail
 
 NOBODYS_PASSWORD = "!"  # noqa: S105 - no hash: nothing verifies against it
 """Stored for a user who was made here: every password is wrong until an admin sets one."""
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+RevokeSession = Callable[[str, Actor, str], Awaitable[bool]]
 
 log = logging.getLogger("gateway.login")
 
 
 class Exchange:
-    """``leeway``: seconds."""
+    """``leeway``: seconds. ``revoke_session`` (session id, by, why) ends one that should not have begun."""
 
     def __init__(
         self,
@@ -42,11 +42,13 @@ class Exchange:
         audit: Audit,
         granting: Granting,
         trail: Trail,
+        revoke_session: RevokeSession,
         clock: Clock,
         leeway: int,
     ) -> None:
         self._issuers, self._keys, self._identities, self._audit = issuers, keys, identities, audit
         self._granting, self._trail, self._clock, self._leeway = granting, trail, clock, leeway
+        self._revoke_session = revoke_session
 
     @property
     def trusts_anybody(self) -> bool:
@@ -56,7 +58,7 @@ class Exchange:
         """A new session of whoever the token speaks of.
 
         Raises BadCredentials for any token that will not do, whatever is wrong with it; UserDisabled (only to who
-        brought a good one); IssuerUnavailable if its key cannot be had now.
+        brought a good one; deleted ones too); IssuerUnavailable if its key cannot be had now.
         """
         now = self._clock()  # before anything is read: the store refuses a sign-in that a revocation has overtaken
         try:
@@ -74,9 +76,11 @@ class Exchange:
         session, refresh_token = await self._granting.begin(user, device=None, address=address, now=now)
         # Read again now that the session exists: a role taken away before it began has not ended it.
         again = await self._identities.find(issuer.issuer, proven.subject)
-        if again is None or again.id != user.id:
-            raise BadCredentials
         by = Actor(user.id, address, request_id)
+        if again is None or again.id != user.id or again.disabled:  # or deleted
+            await self._revoke_session(session.id, by, TOKEN_REVOKED.reason)
+            await self._failed(user.id, "changed meanwhile", proven, address, request_id)
+            raise BadCredentials
         await self._audit.record("login", target=session.id, detail={"issuer": issuer.issuer}, by=by, now=millis(now))
         extra = {"user": user.id, "session": session.id, "issuer": issuer.issuer, "address": address}
         log.info("signed in", extra=extra)
@@ -127,7 +131,7 @@ class Exchange:
 def user_id(proven: Proven) -> str:
     """The id of somebody whom nobody linked by hand: what the issuer calls them, if it can be an id, so that backends
     can push to it; else the SHA-256 (hexadecimal) of issuer, line feed and that, which they can compute."""
-    if _ID.fullmatch(proven.subject):
+    if is_user_id(proven.subject):
         return proven.subject
     return hashlib.sha256(f"{proven.issuer.issuer}\n{proven.subject}".encode()).hexdigest()
 

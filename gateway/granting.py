@@ -6,15 +6,30 @@ here, so a rule about tokens has one place.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
+from gateway.allowance import SIGN_INS, Allowance
 from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring
+from gateway.errors import Limited
 from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Client, Session, User, millis, new_id
-from gateway.ports import Sessions
+from gateway.ports import Limiter, Sessions
 from gateway.revocations import Revocations
 
 SESSIONS_PER_USER = 100
+REFRESHES_AT_ONCE, REFRESH_EVERY = 60, 10.0
+"""A session is refreshed so often at once, and once more for each so many seconds since it began."""
+BAN_MARGIN = 90
+"""Seconds a ban outlasts the tokens it kills: the largest leeway (30), and a minute for clocks that differ."""
+SIGN_IN_TAKES = 600
+"""Seconds a sign-in may wait for its turn, at most: the clock was read when it began."""
+
+
+def ban_until(now: int, access_ttl: int) -> int:
+    """When (ms) a ban made at ``now`` (ms) may be forgotten: no token from before it, ``access_ttl`` seconds long,
+    can be valid then. One that an earlier, longer setting made is longer than any this node takes (``Keyring``)."""
+    return now + (access_ttl + BAN_MARGIN) * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,7 @@ class Granting:
         sessions: Sessions,
         keyring: Keyring,
         revocations: Revocations,
+        limiter: Limiter,
         server_key: bytes,
         access_ttl: int,
         session_ttl: int,
@@ -47,11 +63,29 @@ class Granting:
         self.refresh_tokens = RefreshTokens(server_key)
         self.access_ttl, self.refresh_idle = access_ttl, refresh_idle
         self._session_ttl, self._sessions_per_user = session_ttl, sessions_per_user
+        self._sign_ins = Allowance(limiter, SIGN_INS)
+
+    async def allow(self, user_id: str) -> None:
+        """One more sign-in, or new password, of a user who has shown who they are. Raises Limited."""
+        await self._sign_ins.take(user_id)
+
+    def allow_refresh(self, session: Session, generation: int, now: float) -> None:
+        """Raises Limited for a session that has been refreshed ``generation`` times, which is too often for its age.
+
+        Asks nobody: all nodes know both numbers. Whoever makes tokens that live for seconds may refresh as quickly.
+        """
+        every = min(REFRESH_EVERY, self.access_ttl / 2)
+        wait = (generation + 1 - REFRESHES_AT_ONCE) * every - max(0.0, now - session.created_at / 1000)
+        if wait > 0:
+            window = math.ceil(REFRESHES_AT_ONCE * every)
+            raise Limited("refreshes", retry_after=wait, quota=REFRESHES_AT_ONCE, window=window)
 
     async def begin(self, user: User, *, device: str | None, address: str | None, now: float) -> tuple[Session, str]:
         """A new session of ``user`` and its first refresh token. ``now``: when the sign-in began (seconds), before
-        anything was read: the store refuses one that a revocation has overtaken. Raises BadCredentials, UserDisabled.
+        anything was read: the store refuses one that a revocation has overtaken. Raises BadCredentials, UserDisabled,
+        Limited.
         """
+        await self.allow(user.id)
         id = new_id(now)
         refresh_token = self.refresh_tokens.first(id)
         session = await self._sessions.start(
@@ -63,6 +97,7 @@ class Granting:
             now=millis(now),
             expires_at=millis(now) + self._session_ttl * 1000,
             limit=self._sessions_per_user,
+            until=ban_until(millis(now + SIGN_IN_TAKES), self.access_ttl),
         )
         return session, refresh_token
 
@@ -92,7 +127,7 @@ class Granting:
 
     def client(self, client: Client, scopes: frozenset[str], *, issued_at: int, now: float) -> TokenAnswer:
         """An access token of a client. ``issued_at``: what the method of that name said before the secret was checked:
-        if it is rotated meanwhile, the new cut must catch this token."""
+        the cut of a revocation that came in between must catch this token."""
         token = self._keyring.sign(
             subject=client.client_id,
             client_id=client.client_id,

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gateway.closing import CONNECTION_LIMIT, OVERLOADED, Close
 from gateway.frames import Frame
+from gateway.limits import holder
 from gateway.model import Ban, Claims, ConnectionInfo, State
 
 
@@ -36,7 +37,8 @@ class Attached(Protocol):
 
 
 class Hub:
-    """``per_user``, ``per_address`` and ``most`` bound how many connections there may be (0: no bound)."""
+    """``per_user``, ``per_address`` and ``most`` bound how many connections there may be (0: no bound). The addresses
+    of one IPv6 /64 count as one."""
 
     def __init__(self, *, node: str, per_user: int, per_address: int, most: int) -> None:
         self._node = node
@@ -64,7 +66,7 @@ class Hub:
             return OVERLOADED
         if len(self._users.get(user_id, ())) >= self._per_user:
             return CONNECTION_LIMIT
-        if self._per_address and address is not None and self._addresses[address] >= self._per_address:
+        if self._per_address and address is not None and self._addresses[holder(address)] >= self._per_address:
             return CONNECTION_LIMIT
         return None
 
@@ -75,7 +77,7 @@ class Hub:
         self._users[user_id] = (*before, connection)
         self._count += 1
         if self._per_address and connection.address is not None:
-            self._addresses[connection.address] += 1
+            self._addresses[holder(connection.address)] += 1
         return not before
 
     def detach(self, connection: Attached) -> bool:
@@ -87,9 +89,10 @@ class Hub:
             return False
         self._count -= 1
         if self._per_address and connection.address is not None:
-            self._addresses[connection.address] -= 1
-            if not self._addresses[connection.address]:
-                del self._addresses[connection.address]
+            who = holder(connection.address)
+            self._addresses[who] -= 1
+            if not self._addresses[who]:
+                del self._addresses[who]
         if left:
             self._users[user_id] = left
             return False

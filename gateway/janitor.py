@@ -26,15 +26,17 @@ log = logging.getLogger("gateway.janitor")
 
 
 class Janitor:
-    """``keep``: entries an inbox may hold. ``overfull`` is told by whoever stores."""
+    """``keep``: entries an inbox may hold. ``idle``: milliseconds after which a session that was not refreshed is
+    over, its last token too. ``overfull`` is told by whoever stores."""
 
     def __init__(
         self, *, inbox: Inbox, sessions: Sessions, revocations: Revocations, tickets: UsedTickets,
-        failures: Failures, denylist: Denylist, clock: Clock, metrics: Metrics, keep: int,
+        failures: Failures, denylist: Denylist, clock: Clock, metrics: Metrics, keep: int, idle: int,
     ) -> None:  # fmt: skip
         self._inbox, self._sessions, self._revocations, self._tickets = inbox, sessions, revocations, tickets
         self._failures = failures
         self._denylist, self._clock, self._metrics, self._keep = denylist, clock, metrics, keep
+        self._idle = idle
         self._overfull: set[str] = set()
 
     def overfull(self, user_ids: Iterable[str]) -> None:
@@ -55,7 +57,8 @@ class Janitor:
             self._overfull |= users
             raise
         await self._all("receipts and keys", lambda: self._inbox.purge(now=now, limit=SLICE))
-        await self._all("sessions", lambda: self._sessions.purge(before=now - SESSIONS_KEPT, limit=SLICE))
+        before = now - SESSIONS_KEPT
+        await self._all("sessions", lambda: self._sessions.purge(before=before, idle=self._idle, limit=SLICE))
         await self._all("revocations", lambda: self._revocations.purge(now=now - CLOCK_MAY_JUMP, limit=SLICE))
         await self._all("tickets", lambda: self._tickets.purge(now=now - CLOCK_MAY_JUMP, limit=SLICE))
         await self._all("failed sign-ins", lambda: self._failures.purge(now=now, limit=SLICE))

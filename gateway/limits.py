@@ -32,9 +32,14 @@ class Bucket:
         """What was taken was not used after all."""
         self._level += amount
 
+    def full(self, *, rate: float, burst: float, at: float) -> bool:
+        """Whether it is as good as a new one."""
+        return self._level + max(0.0, at - self._at) * rate >= burst
+
 
 class Buckets:
-    """A bucket a key, the least recently used forgotten first: a forgotten one had time to fill up again."""
+    """A bucket a key. Full ones are forgotten as others come, and of more than ``most`` the least recently used, which
+    had the longest time to fill up again."""
 
     def __init__(self, *, rate: float, burst: float, most: int = 100_000) -> None:
         self.rate, self.burst, self._most = rate, burst, most
@@ -43,12 +48,18 @@ class Buckets:
     def take(self, key: str, amount: float, *, at: float) -> float:
         bucket = self._buckets.get(key)
         if bucket is None:
+            self._make_room(at)
             bucket = self._buckets[key] = Bucket(burst=self.burst, at=at)
-            if len(self._buckets) > self._most:
-                self._buckets.popitem(last=False)
         else:
             self._buckets.move_to_end(key)
         return bucket.take(amount, rate=self.rate, burst=self.burst, at=at)
+
+    def _make_room(self, at: float) -> None:
+        """Two are forgotten at most for each that comes: so they get fewer, and nobody waits while many are."""
+        for _ in range(min(2, len(self._buckets))):
+            oldest = next(iter(self._buckets.values()))
+            if len(self._buckets) >= self._most or oldest.full(rate=self.rate, burst=self.burst, at=at):
+                self._buckets.popitem(last=False)
 
     def give_back(self, key: str, amount: float) -> None:
         bucket = self._buckets.get(key)

@@ -17,21 +17,12 @@ from gateway.auth.passwords import Passwords
 from gateway.auth.refresh import sha256
 from gateway.closing import TOKEN_REVOKED
 from gateway.errors import BadCredentials, Invalid, TooManyAttempts, UserDisabled
-from gateway.granting import Granting, TokenAnswer
+from gateway.granting import Granting, TokenAnswer, ban_until
 from gateway.model import GATEWAY_CLIENT, Actor, Ban, Client, Principal, User, millis
 from gateway.ports import Audit, Clients, Clock, Sessions, Users
 from gateway.trail import Trail
 
-BAN_MARGIN = 90
-"""Seconds a ban outlasts the tokens it kills: the largest leeway (30), and a minute for clocks that differ."""
-
 log = logging.getLogger("gateway.login")
-
-
-def ban_until(now: int, access_ttl: int) -> int:
-    """When (ms) a ban made at ``now`` (ms) may be forgotten: no token from before it, ``access_ttl`` seconds long,
-    can be valid then."""
-    return now + (access_ttl + BAN_MARGIN) * 1000
 
 
 def new_client_secret() -> tuple[str, bytes]:
@@ -42,7 +33,7 @@ def new_client_secret() -> tuple[str, bytes]:
 
 class Login:
     """``refresh_grace``: seconds. ``apply_bans`` puts rules to work on this node at once; ``revoke_session`` (session
-    id, who, close reason) ends a session and its sockets."""
+    id, who, close reason) ends a session and its sockets; False if it had ended."""
 
     new_client_secret = staticmethod(new_client_secret)
 
@@ -60,7 +51,7 @@ class Login:
         clock: Clock,
         refresh_grace: int,
         apply_bans: Callable[[Sequence[Ban]], int],
-        revoke_session: Callable[[str, Actor, str], Awaitable[None]],
+        revoke_session: Callable[[str, Actor, str], Awaitable[bool]],
     ) -> None:
         self._users, self._sessions, self._clients, self._audit = users, sessions, clients, audit
         self._passwords, self._granting, self._clock = passwords, granting, clock
@@ -74,7 +65,7 @@ class Login:
         """A new session of a user.
 
         Raises BadCredentials (unknown user and wrong password cost the same), UserDisabled (only to who knows the
-        password), TooManyAttempts, Unavailable (too many at once).
+        password), TooManyAttempts, Limited (right too often), Unavailable (too many at once).
         """
         now = self._clock()  # before anything is read: the store refuses a sign-in that a revocation has overtaken
         async with self._attempt(self._attempts.of_account(username, address), address, request_id) as attempt:
@@ -96,7 +87,7 @@ class Login:
         """The next tokens of a session. The direct predecessor, within the grace, gets the same successor again.
 
         Raises BadCredentials for any other. If that was a genuine one from earlier, somebody has a copy: the session
-        ends. A forged one ends nobody's.
+        ends. A forged one ends nobody's. Raises Limited for a session that is refreshed too often: nothing is used up.
         """
         parsed = self._refresh_tokens.read(refresh_token)
         if parsed is None:
@@ -107,6 +98,7 @@ class Login:
         presented = sha256(refresh_token)
         state = await self._sessions.refreshable(id, now=millis(now), idle=idle)
         if state is not None and compare_digest(presented, state[2]):  # a made-up one never waits for the writer
+            self._granting.allow_refresh(state[0], generation, now)
             rotated = await self._sessions.rotate(
                 id,
                 presented=presented,
@@ -129,9 +121,9 @@ class Login:
             return self._granting.user(session, user, successor, now)
         log.warning("a used refresh token came back", extra={"session": id, "address": address})
         by = Actor(GATEWAY_CLIENT, address, request_id)
-        await self._revoke_session(id, by, TOKEN_REVOKED.reason)
-        detail = {"user": user.id, "generation": generation, "current": current}
-        await self._audit.record("refresh_reuse", target=id, detail=detail, by=by, now=millis(now))
+        if await self._revoke_session(id, by, TOKEN_REVOKED.reason):  # of many at once, one is noted
+            detail = {"user": user.id, "generation": generation, "current": current}
+            await self._audit.record("refresh_reuse", target=id, detail=detail, by=by, now=millis(now))
         raise BadCredentials
 
     async def authenticate_client(
@@ -161,7 +153,8 @@ class Login:
         Raises BadCredentials, or Invalid ``invalid_scope`` for one it may not have (RFC 6749 section 5.2).
         """
         now = self._clock()
-        # Taken before the secret is checked: if it is rotated meanwhile, the new cut must catch this token.
+        # Read before the secret is checked: a revocation of the client that commits meanwhile has a later cut, which
+        # must catch this token. (A rotated secret cuts nothing off.)
         issued_at = self._granting.issued_at(client_id, now)
         client = await self.authenticate_client(client_id, secret, address=address, request_id=request_id)
         wanted = frozenset((scope or "").split()) or client.scopes
@@ -173,8 +166,8 @@ class Login:
     async def change_password(
         self, principal: Principal, current: str, new: str, *, address: str | None, request_id: str | None = None
     ) -> None:
-        """Every session but the principal's own ends. Raises BadCredentials, TooManyAttempts, or Invalid for a bad new
-        one."""
+        """Every session but the principal's own ends. Raises BadCredentials, TooManyAttempts, Limited (changed too
+        often), or Invalid for a bad new one."""
         id = principal.subject
         username = (await self._users.get(id)).username
         self._passwords.check_new(new, username=username, pointer="/new_password")
@@ -186,6 +179,7 @@ class Login:
                 await self._trail.failed(id, "current_password", address, request_id)
                 raise BadCredentials
             await attempt.succeeded()
+        await self._granting.allow(id)
         hashed = await self._passwords.hash(new)
         now = millis(self._clock())
         bans = await self._users.set_password(

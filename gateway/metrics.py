@@ -31,9 +31,10 @@ class Metrics:
         self._bans = Gauge("gateway_revocations_in_force", "Rules of the denylist.", registry=registry)
         self.janitor = Counter("gateway_janitor_rows", "Rows that left the database.", ["kind"], registry=registry)
         self.loop_lag = Histogram(
-            "gateway_event_loop_lag_seconds", "How late a one-second tick came.", registry=registry,
+            "gateway_event_loop_lag_seconds", "How late the event loop came to a timer.", registry=registry,
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )  # fmt: skip
+        self._lag_max = Gauge("gateway_event_loop_lag_max_seconds", "The latest of the last minute.", registry=registry)
         self.gc_pause = Gauge("gateway_gc_pause_seconds_max", "Longest garbage collection.", registry=registry)
         self.bus_sent = Counter("gateway_bus_messages_sent", "Messages the bus has taken.", registry=registry)
         self.bus_received = Counter("gateway_bus_signals_received", "Signals of other nodes.", registry=registry)
@@ -63,6 +64,10 @@ class Metrics:
     def bus_dropped(self, reason: str, amount: int) -> None:
         """Messages of the bus that were not sent, or were not believed."""
         self._bus_dropped.labels(reason).inc(amount)
+
+    def watch_lag(self, worst: Callable[[], float]) -> None:
+        """``worst`` in seconds; asked when it is read, by whichever thread."""
+        self._lag_max.set_function(worst)
 
     def watch_bus(self, up: Callable[[], bool]) -> None:
         self._bus_up.set_function(up)

@@ -28,13 +28,39 @@ GATEWAY_CLIENT = "c~gateway"
 SANE_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 """A caller's X-Request-Id that is taken over, so that a trace can go through; for any other there is a fresh one."""
 
+USER_ID = r"^([A-Za-z0-9_-]|\.[A-Za-z0-9_-]|\.\.[A-Za-z0-9._-])[A-Za-z0-9._-]*$"
+"""What the id of a user is made of. Not ``.`` and ``..``: in a path they lead elsewhere (RFC 3986 section 5.2.4)."""
+MAX_USER_ID = 64
+_USER_ID, _CLIENT_ID = re.compile(USER_ID), re.compile(r"c~[0-9a-f]{32}")
+
+
+def is_user_id(text: str) -> bool:
+    return len(text) <= MAX_USER_ID and _USER_ID.fullmatch(text) is not None
+
+
+def is_client_id(text: str) -> bool:
+    """Whether ``new_id`` can have made it: every client's is ``c~`` and one of those."""
+    return _CLIENT_ID.fullmatch(text) is not None
+
+
+_spare: list[str] = []
+"""Random tails of ids to come: a system call for each costs more than everything else about it."""
+os.register_at_fork(after_in_child=_spare.clear)  # or parent and child would give the same
+
 
 def new_id(now: float | None = None) -> str:
-    """A fresh opaque id of 32 characters: 48 bits of time, 80 random ones, in hexadecimal.
+    """A fresh opaque id of 32 characters: 48 bits of time, 80 random ones, in hexadecimal. From any thread.
 
     Ids that begin with the time keep the index on them append-mostly; nothing relies on their order.
     """
-    return f"{int((time.time() if now is None else now) * 1000):012x}{os.urandom(10).hex()}"
+    while True:
+        try:
+            tail = _spare.pop()
+        except IndexError:
+            block = os.urandom(10 * 256).hex()
+            _spare.extend([block[at : at + 20] for at in range(0, len(block), 20)])
+        else:
+            return f"{int((time.time() if now is None else now) * 1000):012x}{tail}"
 
 
 def millis(seconds: float) -> int:
@@ -370,7 +396,7 @@ class Ban:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A revocation as an admin sees it. ``bans``: what it came to."""
+    """A revocation as an admin sees it. ``bans``: what it came to. ``written``: False if it was there already."""
 
     id: str
     target: Target
@@ -379,6 +405,7 @@ class Revocation:
     created_at: int
     until: int
     bans: tuple[Ban, ...] = ()
+    written: bool = True
 
 
 @dataclass(frozen=True, slots=True)

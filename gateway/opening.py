@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import secrets
 import socket
@@ -19,6 +18,7 @@ from typing import Literal
 from gateway.attempts import Attempts
 from gateway.auth.passwords import Passwords
 from gateway.authn import Authn
+from gateway.background import in_background
 from gateway.bus.memory import MemoryBus
 from gateway.drain import Drain
 from gateway.errors import StoreUnavailable
@@ -27,6 +27,7 @@ from gateway.first_start import FirstAdmin, first_admin, keyring_of
 from gateway.granting import Granting
 from gateway.hub import Hub
 from gateway.janitor import Janitor
+from gateway.lag import Lag
 from gateway.limiting.memory import MemoryLimiter
 from gateway.login import Login
 from gateway.metrics import Metrics
@@ -49,8 +50,6 @@ from gateway.store.migrate import head
 from gateway.tickets import Tickets
 from gateway.ties import Ties
 from gateway.trail import Trail
-
-log = logging.getLogger("gateway")
 
 
 @asynccontextmanager
@@ -90,6 +89,7 @@ async def open_gateway(
         metrics.watch(connections=hub.__len__, users=lambda: len(hub.users), bans=denylist.__len__)
         bus, presence = await _between_nodes(settings, store, node, role, clock, monotonic, metrics)
         limiter = await _limiter(settings, store, role, monotonic)
+        session_idle = max(settings.refresh_token_idle, settings.access_token_ttl) * 1000
         passwords = Passwords(settings.password_hashers)
         stack.callback(passwords.close)
         revoker = Revoker(
@@ -100,24 +100,26 @@ async def open_gateway(
         janitor = Janitor(
             inbox=store.inbox, sessions=store.sessions, revocations=store.revocations, tickets=store.tickets,
             failures=store.failures, denylist=denylist, clock=clock, metrics=metrics, keep=settings.inbox_max,
+            idle=session_idle,
         )  # fmt: skip
         publisher = Publisher(
             inbox=store.inbox, bus=bus, presence=presence, clock=clock, metrics=metrics, limiter=limiter,
             rate=settings.push_rate, overfull=janitor.overfull,
         )  # fmt: skip
 
-        async def revoke_session(session: str, by: Actor, why: str) -> None:
-            await revoker.revoke(Target(session=session), reason=None, by=by, why=why)
+        async def revoke_session(session: str, by: Actor, why: str) -> bool:
+            done, _ = await revoker.revoke(Target(session=session), reason=None, by=by, why=why, listed=False)
+            return done.written
 
         granting = Granting(
-            sessions=store.sessions, keyring=keyring, revocations=denylist,
+            sessions=store.sessions, keyring=keyring, revocations=denylist, limiter=limiter,
             server_key=await store.keys.secret("refresh", generate=lambda: secrets.token_bytes(32)),
             access_ttl=settings.access_token_ttl, session_ttl=settings.session_ttl,
             refresh_idle=settings.refresh_token_idle,
         )  # fmt: skip
         attempts = Attempts(
             store.failures, secret=await store.keys.secret("failures", generate=lambda: secrets.token_bytes(32)),
-            limit=settings.login_failures, window=settings.login_window, clock=clock, metrics=metrics,
+            limit=settings.login_failures, window=settings.login_window, clock=clock,
         )  # fmt: skip
         trail = Trail(store.audit, clock)
         login = Login(
@@ -126,7 +128,15 @@ async def open_gateway(
             revoke_session=revoke_session, refresh_grace=settings.refresh_grace,
         )  # fmt: skip
         exchange = await stack.enter_async_context(
-            open_exchange(settings, store=store, granting=granting, trail=trail, clock=clock, monotonic=monotonic)
+            open_exchange(
+                settings,
+                store=store,
+                granting=granting,
+                trail=trail,
+                revoke_session=revoke_session,
+                clock=clock,
+                monotonic=monotonic,
+            )
         )
         authn = Authn(keyring, denylist, clock, monotonic)
         tickets = Tickets(
@@ -136,9 +146,9 @@ async def open_gateway(
         presented = PresentedTokens(
             keyring=keyring, authn=authn, tickets=tickets, refresh_tokens=granting.refresh_tokens,
             refresh_idle=settings.refresh_token_idle, sessions=store.sessions, denylist=denylist, revoker=revoker,
-            clock=clock,
+            limiter=limiter, clock=clock,
         )  # fmt: skip
-        pulse = Pulse(heartbeat=settings.heartbeat, clock=clock, metrics=metrics)
+        pulse = Pulse(heartbeat=settings.heartbeat, clock=clock)
         drain = Drain(hub=hub, grace=settings.drain_grace, monotonic=monotonic)
 
         # Other nodes may be there, and nothing tells of them: the slow re-check is all there is.
@@ -179,11 +189,11 @@ async def open_gateway(
         )  # fmt: skip
         services = Services(
             node=node, epoch=store.epoch, clock=clock, users=store.users, sessions=store.sessions,
-            clients=store.clients, inbox=store.inbox, audit=store.audit, revocation_log=store.revocations,
-            keyring=keyring, login=login, exchange=exchange, identities=store.identities, authn=authn,
-            tickets=tickets, origins=Origins(settings.allowed_origins), presented=presented, publisher=publisher,
-            revoker=revoker, hub=hub, presence=presence, bus=bus, limiter=limiter, metrics=metrics,
-            readiness=readiness, exposition=told, ties=ties, drain=drain,
+            session_idle=session_idle, clients=store.clients, inbox=store.inbox, audit=store.audit,
+            revocation_log=store.revocations, keyring=keyring, login=login, exchange=exchange,
+            identities=store.identities, authn=authn, tickets=tickets, presented=presented, publisher=publisher,
+            origins=Origins(settings.allowed_origins), revoker=revoker, hub=hub, presence=presence, bus=bus,
+            limiter=limiter, metrics=metrics, readiness=readiness, exposition=told, ties=ties, drain=drain,
         )  # fmt: skip
         await revoker.poll()
         if role == "serve":
@@ -200,7 +210,8 @@ async def open_gateway(
             store.epoch.on_change(drain.send_away)
             loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
                 ("revocations", revoker.keep_polling),
-                ("pulse", lambda: pulse.run(monotonic)),
+                ("pulse", pulse.run),
+                ("lag", Lag(metrics=metrics, monotonic=monotonic).run),
                 ("janitor", janitor.run),
                 ("recheck", relay.keep_rechecking),
             ]
@@ -210,7 +221,7 @@ async def open_gateway(
                 rotation = Rotation(store=store.keys, keyring=keyring, hub=hub)
                 loops.append(("keys", rotation.keep_looking))
             for name, loop in loops:
-                await stack.enter_async_context(_background(name, loop))
+                await stack.enter_async_context(in_background(name, loop))
         if crew is not None:
             await stack.enter_async_context(crew.answering(metrics.exposition))
         yield services
@@ -247,9 +258,8 @@ async def _between_nodes(
 
 
 async def _limiter(settings: Settings, store: Store, role: str, monotonic: Callable[[], float]) -> Limiter:
-    """Who counts what is limited: Redis with this process, if there is one and anything to count; else this alone."""
-    limited = settings.push_rate or settings.upgrade_rate
-    if settings.redis_url is None or role == "tool" or not limited:
+    """Who counts what is limited: Redis with this process, if there is one; else this alone."""
+    if settings.redis_url is None or role == "tool":
         return MemoryLimiter(monotonic)
     from gateway.limiting.redis import RedisLimiter
 
@@ -275,23 +285,3 @@ def _metrics_server(metrics: Metrics, port: int) -> Callable[[], None]:
         return metrics.serve(port)
     except OSError as error:
         raise SettingsError(f"GATEWAY_METRICS_PORT: port {port} cannot be had: {error.strerror}") from None
-
-
-@asynccontextmanager
-async def _background(name: str, loop: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """A loop that runs while the block does, and starts again a second after a bug has ended it."""
-
-    async def keep() -> None:
-        while True:
-            try:
-                await loop()
-            except Exception:  # a bug in one loop must not silence it for the life of the process
-                log.exception("the %s loop failed and is started again", name)
-            await asyncio.sleep(1.0)
-
-    task = asyncio.create_task(keep(), name=name)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)

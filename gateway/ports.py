@@ -193,8 +193,10 @@ class Sessions(Protocol):
         now: int,
         expires_at: int,
         limit: int,
+        until: int,
     ) -> Session:
-        """A new session, its cursor at the highest seq any device of the user acknowledged.
+        """A new session, its cursor at the highest seq any device of the user acknowledged. ``until``: of the bans of
+        those that are too many now.
 
         Checked in the same transaction: raises UserDisabled if the user is disabled, BadCredentials if gone.
         """  # fmt: skip
@@ -215,12 +217,12 @@ class Sessions(Protocol):
         """Raises NotFound("session")."""
 
     async def list(
-        self, user_id: str | None, *, now: int, limit: int, cursor: str | None
+        self, user_id: str | None, *, now: int, idle: int, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
-        """Sessions that have not ended or expired, newest first, of one user or of all; where to go on, or None."""
+        """Sessions that could be refreshed now, newest first, of one user or of all; where to go on, or None."""
 
-    async def purge(self, *, before: int, limit: int) -> int:
-        """Delete sessions that ended or expired before ``before``. How many."""
+    async def purge(self, *, before: int, idle: int, limit: int) -> int:
+        """Delete sessions that ended or expired before ``before``, or had been idle for ``idle`` ms then. How many."""
 
 
 class Clients(Protocol):
@@ -248,13 +250,14 @@ class Revocations(Protocol):
         self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int, listed: bool = True
     ) -> Revocation:
         """Sessions end, the rules are written, the audit row too: one transaction. ``listed``: whether administrators
-        see it in ``list``; of what users end of their own without a reason they never do.
+        see it in ``list``; of what users end of their own without a reason they never do. What is not listed and has
+        a ban already writes nothing: that ban is the answer.
 
         Raises NotFound("user"), NotFound("session") or NotFound("client").
         """
 
-    async def since(self, number: int, *, now: int) -> Sequence[Ban]:
-        """Bans still in force with a number above ``number``, lowest first.
+    async def since(self, number: int, *, now: int, limit: int | None = None) -> Sequence[Ban]:
+        """Bans still in force with a number above ``number``, lowest first: all, or the first ``limit``.
 
         Numbers grow in the order of commits and none is given twice: once one was read, none below it appears.
         """
@@ -321,7 +324,7 @@ class Identities(Protocol):
     """Who somebody is that comes with the token of a trusted issuer: (issuer, subject) → user."""
 
     async def find(self, issuer: str, subject: str) -> User | None:
-        """The user it was linked to, disabled or not. None if there is none, or they are deleted."""
+        """The user it is linked to, disabled or not; one who was deleted is disabled, and has no name. None: no one."""
 
     async def admit(
         self,
@@ -351,7 +354,7 @@ class Identities(Protocol):
         """The id of the user they were. Raises NotFound("identity")."""
 
     async def list(self, user_id: str) -> Sequence[tuple[str, str]]:
-        """(issuer, subject) of each that is this user, in order. Raises NotFound("user")."""
+        """(issuer, subject) of each that is this user, deleted or not, in order. Raises NotFound("user")."""
 
 
 class KeySource(Protocol):

@@ -10,12 +10,13 @@ import logging
 from collections.abc import Mapping
 from hmac import compare_digest
 
+from gateway.allowance import TOKEN_REVOCATIONS, Allowance
 from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring
 from gateway.authn import Authn
 from gateway.errors import NotFound, Unauthenticated
 from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Actor, Claims, Session, Target, User, millis
-from gateway.ports import Clock, Sessions
+from gateway.ports import Clock, Limiter, Sessions
 from gateway.revocations import Revocations
 from gateway.revoke import Revoker
 from gateway.tickets import Tickets, is_ticket
@@ -37,23 +38,26 @@ class PresentedTokens:
         sessions: Sessions,
         denylist: Revocations,
         revoker: Revoker,
+        limiter: Limiter,
         clock: Clock,
     ) -> None:
         self._keyring, self._authn, self._tickets, self._sessions = keyring, authn, tickets, sessions
         self._refresh_tokens, self._refresh_idle = refresh_tokens, refresh_idle
         self._denylist, self._revoker, self._clock = denylist, revoker, clock
+        self._revocations = Allowance(limiter, TOKEN_REVOCATIONS)
 
     async def revoke(self, token: str, *, address: str | None, request_id: str | None = None) -> None:
         """End ``token``: an access token by itself, a ticket with the access token it was made of, a refresh token with
         its whole session. What is none of ours, or over already, is nothing to do (RFC 7009 section 2.2).
 
-        When this returns it is committed, and the sockets here are closed. Raises StoreUnavailable (unknown), or
-        RevocationsStale for a ticket that cannot be judged now.
+        When this returns it is committed, and the sockets here are closed. Raises StoreUnavailable (unknown),
+        RevocationsStale for a ticket that cannot be judged now, or Limited: who ends one access token after the other
+        is told to wait, or to end the session.
         """
         claims = self._claims(token)
         if claims is not None:
-            # A second row for one that is revoked would let its holder fill the table.
-            if self._denylist.verdict(claims) is None:
+            if self._denylist.verdict(claims) is None:  # else there is nothing to do
+                await self._revocations.take(claims.subject)
                 by = Actor(claims.subject, address, request_id)
                 await self._revoker.revoke(Target(token_id=claims.token_id), reason=None, by=by, listed=False)
                 log.info("token revoked by its holder", extra={"jti": claims.token_id, "address": address})
@@ -63,7 +67,7 @@ class PresentedTokens:
             session, user = found
             with contextlib.suppress(NotFound):  # gone meanwhile
                 by = Actor(user.id, address, request_id)
-                await self._revoker.revoke(Target(session=session.id), reason=None, by=by)
+                await self._revoker.revoke(Target(session=session.id), reason=None, by=by, listed=False)
                 log.info("session ended by its refresh token", extra={"session": session.id, "address": address})
 
     async def introspect(self, token: str) -> Mapping[str, object] | None:

@@ -7,11 +7,9 @@ and healthy peers are not dropped for the pong they could not bring.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from gateway.closing import TOKEN_EXPIRED, UNRESPONSIVE, Close
-from gateway.metrics import Metrics
 from gateway.ports import Clock, Transport
 
 ANSWER_WITHIN = 10
@@ -42,8 +40,8 @@ class Beating(Protocol):
 class Pulse:
     """``heartbeat``: ticks between two pings of one connection; they are spread over a wheel of that many slots."""
 
-    def __init__(self, *, heartbeat: int, clock: Clock, metrics: Metrics) -> None:
-        self._heartbeat, self._clock, self._metrics = heartbeat, clock, metrics
+    def __init__(self, *, heartbeat: int, clock: Clock) -> None:
+        self._heartbeat, self._clock = heartbeat, clock
         self._wheel: list[set[Beating]] = [set() for _ in range(heartbeat)]
         self._pinged: dict[int, list[tuple[Beating, int, int]]] = {}
         self._expiring: dict[int, set[Beating]] = {}
@@ -118,11 +116,9 @@ class Pulse:
             else:
                 self._suspects[connection] = (taken, ticks + 1)
 
-    async def run(self, monotonic: Callable[[], float]) -> None:
+    async def run(self) -> None:
         while True:
-            before = monotonic()
             await asyncio.sleep(1.0)
-            self._metrics.loop_lag.observe(max(0.0, monotonic() - before - 1.0))
             self.tick()
 
 

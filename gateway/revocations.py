@@ -38,9 +38,9 @@ class Revocations:
             self._bans[ban] = None
             new.append(ban)
             if ban.kind == "session":
-                self._sessions[ban.subject] = ban
+                self._sessions[ban.subject] = _lasting(self._sessions.get(ban.subject), ban)
             elif ban.kind == "token":
-                self._tokens[ban.subject] = ban
+                self._tokens[ban.subject] = _lasting(self._tokens.get(ban.subject), ban)
             elif ban.kind == "client":
                 self._clients[ban.subject] = _later(self._clients.get(ban.subject), ban)
             else:
@@ -80,6 +80,11 @@ class Revocations:
 
     def fresh(self, *, at: float) -> bool:
         return at - self._read_at <= FRESH_FOR
+
+
+def _lasting(one: Ban | None, other: Ban) -> Ban:
+    """The one that stands longer: what the command line writes outlasts what a node writes."""
+    return other if one is None or other.until >= one.until else one
 
 
 def _later(one: Ban | None, other: Ban) -> Ban:

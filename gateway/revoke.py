@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterable
 
 from gateway.closing import BY_REASON, TOKEN_REVOKED
 from gateway.errors import StoreUnavailable
+from gateway.granting import ban_until
 from gateway.hub import Hub
-from gateway.login import ban_until
 from gateway.model import Actor, Ban, Revocation, RevocationsChanged, Target, millis
 from gateway.ports import Bus, Clock
 from gateway.ports import Revocations as RevocationLog
 from gateway.revocations import Revocations
 
 POLL_EVERY = 0.5
+PAGE = 1000
+"""Rules read at once: between two pages the event loop, and whoever waits for the database, go on."""
 
 log = logging.getLogger("gateway.revoke")
 
@@ -105,12 +107,15 @@ class Revoker:
 
     async def poll(self) -> None:
         """Read what is new. Raises StoreUnavailable; then nothing changed and freshness runs out by itself."""
-        began, histories = self._monotonic(), self._histories
-        bans = await self._store.since(self._highest, now=millis(self._clock()))
-        self._take(bans)  # whoever wrote them has rung
-        if histories != self._histories:
-            return  # read before the log got its other name: it says nothing about the numbers of now
-        self._highest = max([self._highest, *(ban.number for ban in bans)])
+        histories, more = self._histories, True
+        while more:
+            began = self._monotonic()  # the last page holds all that was committed before its read began
+            bans = await self._store.since(self._highest, now=millis(self._clock()), limit=PAGE)
+            self._take(bans)  # whoever wrote them has rung
+            if histories != self._histories:
+                return  # read before the log got its other name: it says nothing about the numbers of now
+            self._highest = max([self._highest, *(ban.number for ban in bans)])
+            more = len(bans) == PAGE
         self._memory.refreshed(at=began)
         self._fresh_waiters.set()
 

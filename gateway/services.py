@@ -32,13 +32,15 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """``exposition``: the metrics as text, those of every worker if there are several."""
+    """``exposition``: the metrics as text, those of every worker if there are several. ``session_idle``: milliseconds
+    after which a session that was not refreshed is over, its last token too."""
 
     node: str
     epoch: Epoch
     clock: Clock
     users: Users
     sessions: Sessions
+    session_idle: int
     clients: Clients
     inbox: Inbox
     audit: Audit

@@ -91,6 +91,10 @@ class Settings(BaseModel):
     upgrade_rate: float = Field(
         0, ge=0, le=1_000_000, description="Upgrades per second and address, a burst of ten seconds; 0: unlimited."
     )
+    upgrades_at_once: int = Field(64, ge=1, description="Handshakes under way in a process; others wait their turn.")
+    upgrades_waiting: int = Field(
+        10_000, ge=0, description="Handshakes that wait for their turn; beyond it they are refused with 1013."
+    )
     frame_rate: float = Field(10, gt=0, le=1_000_000)
     frame_burst: int = Field(100, ge=1)
     password_hashers: int = Field(2, ge=1, le=64, description="Argon2 computations at once (19 MiB each).")

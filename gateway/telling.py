@@ -214,11 +214,15 @@ class Telling:
             self._catch_up()
 
     async def _read_inbox(self) -> None:
+        arriving = self._feed is None
         try:
             while self.closed_as is None and self.transport.writable:
                 try:
-                    if await self._read_once():
-                        return
+                    if not self.ties.revoker.fresh:
+                        await self.ties.revoker.until_fresh()
+                    async with self.ties.turns.turn(arriving=arriving):
+                        if await self._read_once():
+                            return
                 except StoreUnavailable:
                     # The socket stays: what is stored is not lost, only later. Jitter, so that not all ask at once.
                     await asyncio.sleep(random.uniform(0.5, 1.5))  # noqa: S311
@@ -233,10 +237,7 @@ class Telling:
     async def _read_once(self) -> bool:
         """Read and tell one page (or the opening). Whether the connection is caught up."""
         ties = self.ties
-        if not ties.revoker.fresh:
-            await ties.revoker.until_fresh()
-        now = millis(ties.clock())
-        user_id, session = self.claims.subject, self.claims.session or ""
+        user_id, session, now = self.claims.subject, self.claims.session or "", millis(ties.clock())
         feed = self._feed
         if feed is None:
             opening = await ties.inbox.opening(user_id, session=session, now=now)

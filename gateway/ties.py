@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.authn import Authn
 from gateway.epoch import Epoch
@@ -14,6 +14,7 @@ from gateway.publish import Publisher
 from gateway.pulse import Pulse
 from gateway.revoke import Revoker
 from gateway.tickets import Tickets
+from gateway.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,4 @@ class Ties:
     metrics: Metrics
     clock: Clock
     monotonic: Callable[[], float]
+    turns: Turns = field(default_factory=Turns)

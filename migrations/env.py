@@ -45,10 +45,10 @@ async def migrate_configured() -> None:
         prepare(path)
         engine = migration_engine(path)
         try:
-            async with engine.connect() as connection, connection.begin():
-                await connection.run_sync(migrate)
+            with engine.begin() as connection:
+                migrate(connection)
         finally:
-            await engine.dispose()
+            engine.dispose()
 
 
 def main() -> None:

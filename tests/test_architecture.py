@@ -22,19 +22,20 @@ LONGER: Mapping[str, int] = {"model": 500, "ports": 500}
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "closing", "ports"),
     (
-        *("feed", "hub", "frames", "revocations", "limits", "group", "metrics", "epoch", "auth"),
+        *("feed", "hub", "frames", "revocations", "limits", "group", "turns", "metrics", "epoch", "auth"),
         *("origins", "hosts", "hardening", "cookies"),
+        "redis_link",  # what the adapters share that speak to Redis
     ),
     (
-        *("login", "attempts", "trail", "granting", "exchange", "issuer_keys"),
+        *("login", "attempts", "trail", "allowance", "granting", "exchange", "issuer_keys"),
         *("authn", "tickets", "revoke", "publish", "relay"),
-        *("connection", "telling", "ties", "pulse", "janitor"),
+        *("connection", "telling", "ties", "pulse", "lag", "janitor"),
         *("drain", "services", "rotation", "presented"),
         *("store", "bus", "presence", "limiting"),
     ),
     ("sockets", "api"),
     (
-        *("app", "opening", "siblings", "first_start", "garbage", "cli", "commands", "__main__"),
+        *("app", "opening", "background", "siblings", "first_start", "garbage", "cli", "commands", "__main__"),
         *("logs", "listen", "settings", "federation", "jwks"),
     ),
 )
@@ -50,9 +51,8 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "cryptography": ("auth",),
     "sqlalchemy": ("store",),
     "alembic": ("store",),
-    "aiosqlite": ("store",),
     "asyncpg": ("store.postgres",),
-    "redis": ("bus", "presence", "limiting"),
+    "redis": ("bus", "limiting.script", "redis_link"),
     "hiredis": ("bus",),
     "fastapi": FLOOR_3_AND_4,
     "starlette": FLOOR_3_AND_4,

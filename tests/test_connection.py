@@ -18,6 +18,7 @@ from gateway.model import Opening, Passing, Signal, State
 from gateway.publish import Push
 from gateway.relay import SLICE, Relay
 from gateway.ties import Ties
+from gateway.turns import Turns
 
 
 async def settle() -> None:
@@ -372,3 +373,24 @@ async def test_what_a_client_said_of_a_log_that_is_no_more_is_not_written() -> N
     gate.set()
     await settle()
     assert (log.asked, wire.ended) == (1, [DRAINING])
+
+
+async def test_who_was_here_and_fell_behind_does_not_wait_for_all_who_have_just_come() -> None:
+    ties = make_ties(MemoryLog("ada"), turns=Turns(1))
+    stayed, wire = connect(ties)
+    await settle()
+    async with ties.turns.turn(arriving=True):  # somebody else's
+        coming = [connect(ties, session=f"new{n}")[1] for n in range(5)]
+        await settle()
+        await push(ties, 2)  # nobody is told: only who reads knows
+        stayed.recheck(State(2, 0, 2))
+        await settle()
+        assert [frame["type"] for frame in wire.frames] == ["hello"]
+        assert not any(other.frames for other in coming)
+    for _ in range(1000):
+        if told(wire):
+            break
+        await asyncio.sleep(0)  # noqa: TID251 - to the moment at which it has read
+    assert sum(bool(other.frames) for other in coming) <= 2
+    await settle()
+    assert [told(other) for other in (wire, *coming)] == [[1, 2]] * 6

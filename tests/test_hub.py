@@ -54,6 +54,16 @@ def test_limits_hold_per_user_per_address_and_in_total() -> None:
     assert node.refusal("cid", address="a") is None
 
 
+def test_an_address_is_a_customer_of_whom_ipv6_gives_many() -> None:
+    node = hub(per_address=1)
+    first = one("ada", address="2001:db8::1")
+    node.attach(first)
+    assert node.refusal("bob", address="2001:db8::2") is CONNECTION_LIMIT
+    assert node.refusal("bob", address="2001:db8:0:1::1") is None
+    node.detach(first)
+    assert node.refusal("bob", address="2001:db8::2") is None
+
+
 def test_a_ban_finds_exactly_its_connections() -> None:
     node = hub()
     phone, laptop, other = one(session="s1"), one(session="s2"), one("bob", session="s3")
@@ -117,3 +127,15 @@ def test_buckets_are_one_a_key_and_the_oldest_is_forgotten() -> None:
     assert buckets.take("b", 1, at=0) == 0
     assert buckets.take("c", 1, at=0) == 0
     assert buckets.take("a", 1, at=0) == 0  # it had been forgotten
+
+
+def test_buckets_that_are_full_again_are_forgotten_as_others_come() -> None:
+    buckets = Buckets(rate=1, burst=10)
+    for number in range(100):
+        buckets.take(str(number), 5, at=number / 100)
+    for number in range(3):
+        assert buckets.take("busy", 3, at=number * 5) == 0
+    for number in range(60):
+        buckets.take(f"later {number}", 1, at=10.5)
+    assert len(buckets._buckets) <= 61
+    assert buckets.take("busy", 10, at=10.5) > 0, "it is not"

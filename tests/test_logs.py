@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ SIGNED = ".".join(
 )
 REFRESH = "01KARR8Z0V6Q6T0V6N4Q5W7X8Y.12.AxHRc4mvOrSHBgjovtk2S_BpdvEnhLURWTGqEP1FLDg"
 CLIENT_SECRET = base64.urlsafe_b64encode(hashlib.sha256(b"0").digest()).decode().rstrip("=")
+HIDDEN = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 HOSTILE = "line\r\n2026-01-01T00:00:00.000Z info forged\x1b[2J\x9b31m\u2028\u202e\x7f"
 
 
@@ -61,6 +63,37 @@ def test_LOG_02_a_hostile_string_stays_on_one_line(format: logs.Format) -> None:
     text = stream.getvalue()
     assert len(text.splitlines()) == 1
     assert not set(text[:-1]) & set("\r\n\x1b\x9b\u2028\u202e\x7f")
+
+
+def test_LOG_02_nothing_is_written_that_is_no_visible_character() -> None:
+    """By category: what controls, reorders, hides, or is no character at all. Spaces and letters of all kinds stay."""
+    hidden = [chr(number) for number in range(0x110000) if unicodedata.category(chr(number)) in HIDDEN]
+    assert {"\u061c", "\u180e", "\u2060", "\u2064", "\ufff9", "\xad", "\U000e0041"} <= set(hidden)
+    for at in range(0, len(hidden), 50_000):
+        told = logs.escape("".join(hidden[at : at + 50_000]))
+        assert told.isascii()
+        assert told.isprintable()
+    assert logs.escape("\U000e0041\u061c\xad\n") == "\\U000e0041\\u061c\\xad\\n"
+    visible = "Zoë 渋谷 \u00a0\u3000 שלום 🔑 e\u0301"
+    assert logs.escape(visible) == visible
+    for format in ("text", "json"):
+        stream = written(format)
+        logging.getLogger("gateway.test").info("x", extra={"who": "a\u061c\U000e0041\ufff9b", "a\u2060b": 1})
+        assert stream.getvalue().strip().isascii()
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_LOG_02_of_a_long_value_the_beginning_is_written(format: logs.Format) -> None:
+    stream = written(format)
+    secret = REFRESH.rpartition(".")[2]
+    told = "/" + "x" * (logs.MAX_VALUE - 20) + f" {secret} " + "y" * 8000
+    logging.getLogger("gateway.test").info("told", extra={"path": told, "many": [told.encode(), {"deep": told}]})
+    text = stream.getvalue()
+    assert text.count("more)") == 3
+    assert len(text) < 3 * (logs.MAX_VALUE + 40) + 200
+    assert secret[:10] not in text, "no secret is cut into something that looks like none"
+    logging.getLogger("gateway.test").info("z" * 2000)
+    assert "z" * 2000 in stream.getvalue(), "what the code says stays whole"
 
 
 def test_a_traceback_in_text_cannot_pose_as_an_event() -> None:
@@ -109,6 +142,9 @@ def test_LOG_01_an_event_is_json_with_utc_time_and_its_request() -> None:
         ("Bearer opaque-7-opaque-7", "opaque-7-opaque-7"),
         ("Cookie: __Host-session=opaque-7", "opaque-7"),
         ("postgresql://gateway:opaque-7@db/x", "opaque-7"),
+        ("postgresql://gateway:p@opaque-7@db/x", "opaque-7"),
+        ("redis://g@te:p@@opaque-7@db?x=@y", "opaque-7"),
+        ("redis://:opaque-7'7@db", "7'7"),
         ("$argon2id$v=19$m=19456,t=2,p=1$c2FsdA$b3BhcXVl", "b3BhcXVl"),
     ],
 )
@@ -147,6 +183,9 @@ def test_a_value_named_as_a_secret_is_masked_whatever_it_looks_like(name: str) -
         "authorization is checked before accept",
         "test_a_slow_client_on_a_lossy_bus_hears_it_all",
         "http://127.0.0.1:8000/inbox",
+        "http://127.0.0.1:8000/inbox of ada@example.com",
+        "http://127.0.0.1:8000/@ada",
+        "https://idp.example:8443?who=ada@example.com",
         "the refresh token came back",
     ],
 )
@@ -158,7 +197,6 @@ def test_debug_opens_our_own_loggers_and_no_library_that_prints_what_it_carries(
     stream = written("json", level="debug")
     logging.getLogger("gateway.test").debug("ours")
     for name in (
-        "aiosqlite",
         "sqlalchemy.engine.Engine",
         "httpcore2.connection",
         "websockets.client",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from gateway.closing import TOKEN_EXPIRED, UNRESPONSIVE, Close
-from gateway.metrics import Metrics
 from gateway.ports import EncodedFrame
 from gateway.pulse import ANSWER_WITHIN, STALLED_FOR, Pulse
 
@@ -55,7 +54,7 @@ class Seconds:
 
 def make() -> tuple[Pulse, Seconds]:
     clock = Seconds()
-    return Pulse(heartbeat=HEARTBEAT, clock=clock, metrics=Metrics()), clock
+    return Pulse(heartbeat=HEARTBEAT, clock=clock), clock
 
 
 def tick(pulse: Pulse, clock: Seconds, seconds: int, *, answering: tuple[Peer, ...] = ()) -> None:

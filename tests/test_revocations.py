@@ -86,3 +86,13 @@ def test_REV_08_a_rule_that_was_replaced_is_not_forgotten_with_its_predecessor()
     revocations.add([Ban(2, "session", "s", None, None, UNTIL + 5, "token_revoked")])
     revocations.forget(now=UNTIL)
     assert revocations.verdict(claims(session="s")) is TOKEN_REVOKED
+
+
+def test_REV_08_a_rule_that_stands_for_shorter_does_not_end_the_one_that_stands_for_longer() -> None:
+    revocations = Revocations()
+    for number, until in enumerate((UNTIL + 5, UNTIL)):
+        revocations.add([Ban(number, "session", "s", None, None, until, "token_revoked")])
+        revocations.add([Ban(number, "token", "t", None, None, until, "token_revoked")])
+    revocations.forget(now=UNTIL)
+    assert revocations.verdict(claims(session="s")) is TOKEN_REVOKED
+    assert revocations.verdict(claims(token="t")) is TOKEN_REVOKED

@@ -17,7 +17,7 @@ from gateway.janitor import CLOCK_MAY_JUMP, Janitor
 from gateway.metrics import Metrics
 from gateway.model import Actor, Ban, Revocation, Target
 from gateway.revocations import FRESH_FOR, Revocations
-from gateway.revoke import Revoker
+from gateway.revoke import PAGE, Revoker
 
 
 class Log:
@@ -31,11 +31,11 @@ class Log:
         self.bans.append(ban)
         return ban
 
-    async def since(self, number: int, *, now: int) -> Sequence[Ban]:
+    async def since(self, number: int, *, now: int, limit: int | None = None) -> Sequence[Ban]:
         if self.down:
             raise StoreUnavailable
         self.asked.append(number)
-        return [ban for ban in self.bans if ban.number > number]
+        return [ban for ban in self.bans if ban.number > number][:limit]
 
     async def revoke(self, target: Target, **more: Any) -> Revocation:
         ban = self.write(target.session or "")
@@ -96,13 +96,32 @@ async def test_freshness_counts_from_the_start_of_the_read() -> None:
     revoker, log, _, clock = make()
     answer = log.since
 
-    async def slow(number: int, *, now: int) -> Sequence[Ban]:
+    async def slow(number: int, *, now: int, limit: int | None = None) -> Sequence[Ban]:
         clock.now += 5
-        return await answer(number, now=now)
+        return await answer(number, now=now, limit=limit)
 
     log.since = slow  # type: ignore[method-assign] # the one answer that takes its time
     await revoker.poll()
     assert not revoker.fresh
+
+
+async def test_many_are_read_page_by_page_and_count_as_read_when_all_are() -> None:
+    revoker, log, hub, clock = make()
+    first, last = listener(hub, "s0"), listener(hub, f"s{2 * PAGE}")
+    for number in range(2 * PAGE + 1):
+        log.write(f"s{number}")
+    answer = log.since
+
+    async def slow(number: int, *, now: int, limit: int | None = None) -> Sequence[Ban]:
+        assert limit == PAGE
+        assert not revoker.fresh
+        clock.now += FRESH_FOR
+        return await answer(number, now=now, limit=limit)
+
+    log.since = slow  # type: ignore[method-assign]
+    await revoker.poll()
+    assert (first.ended, last.ended, log.asked) == ([TOKEN_REVOKED], [TOKEN_REVOKED], [0, PAGE, 2 * PAGE])
+    assert revoker.fresh, "since the last read began"
 
 
 async def test_a_ban_outlives_every_token_it_is_aimed_at() -> None:
@@ -133,7 +152,7 @@ class Sweeper:
         self.trimmed.append(user_ids)
         return len(user_ids)
 
-    async def purge(self, *, limit: int, now: int = 0, before: int = 0) -> int:
+    async def purge(self, *, limit: int, now: int = 0, before: int = 0, idle: int = 0) -> int:
         return self._take("purged", limit)
 
 
@@ -145,7 +164,7 @@ async def test_the_janitor_goes_on_until_nothing_is_due_and_trims_whom_it_was_to
     denylist.add([Ban(2, "session", "over", "ada", None, ended + 1, "token_revoked")])
     janitor = Janitor(
         inbox=work, sessions=work, revocations=work, tickets=work, failures=work,
-        denylist=denylist, clock=clock, metrics=Metrics(), keep=10,
+        denylist=denylist, clock=clock, metrics=Metrics(), keep=10, idle=10**9,
     )  # fmt: skip
     janitor.overfull(["bob", "ada", "bob"])
     await janitor.sweep()

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from gateway.allowance import TICKETS, Allowance
 from gateway.api import oauth
 from gateway.api.deps import (
     Cursor,
@@ -30,6 +31,7 @@ from gateway.api.deps import (
     request_id_of,
     services_of,
 )
+from gateway.api.problems import headers_of, members, respond
 from gateway.api.routes import LeanRoute, StrictRoute
 from gateway.api.schemas import (
     Credentials,
@@ -43,7 +45,7 @@ from gateway.api.schemas import (
     Tokens,
 )
 from gateway.cookies import ACCESS, REFRESH, from_own_page, setting
-from gateway.errors import NotFound, OriginRefused, TokenMissing
+from gateway.errors import BadCredentials, NotFound, OriginRefused, TokenMissing
 from gateway.granting import TokenAnswer
 from gateway.model import ADMIN, Target, rfc3339
 from gateway.origins import origin_of
@@ -97,13 +99,13 @@ async def login(
     )
 
 
-@router.post("/auth/refresh", summary="Refresh", response_model_exclude_none=True)
-async def refresh(request: Request, response: Response, body: RefreshToken | None = None) -> Tokens:
+@router.post("/auth/refresh", summary="Refresh", response_model=Tokens, response_model_exclude_none=True)
+async def refresh(request: Request, response: Response, body: RefreshToken | None = None) -> Tokens | Response:
     """Fresh tokens of the session, the refresh token rotated. The one before, sent again within 30 seconds because the
     answer was lost, gets the same successor; any other reuse ends the session.
 
     Without a body it is the refresh cookie that counts: both cookies are set anew, and the answer holds an access token
-    alone, for the page's own requests.
+    alone, for the page's own requests. If it does not count any more, both cookies are taken back.
     """
     login, address, request_id = services_of(request).login, address_of(request), request_id_of(request)
     if body is not None:
@@ -111,7 +113,12 @@ async def refresh(request: Request, response: Response, body: RefreshToken | Non
     cookie = cookie_of(request, REFRESH)
     if cookie is None:
         raise TokenMissing
-    answer = await login.refresh(cookie, address=address, request_id=request_id)
+    try:
+        answer = await login.refresh(cookie, address=address, request_id=request_id)
+    except BadCredentials as error:
+        refused = respond(request, members(error), headers_of(error))
+        _take_cookies_back(refused)
+        return refused
     _set_cookies(response, answer)
     return Tokens(
         access_token=answer.access_token, expires_in=answer.expires_in, refresh_expires_in=None, scope=answer.scope
@@ -126,11 +133,18 @@ def _set_cookies(response: Response, answer: TokenAnswer) -> None:
         response.headers.append("Set-Cookie", setting(name, value, max_age=life))
 
 
+def _take_cookies_back(response: Response) -> None:
+    for name in (ACCESS, REFRESH):
+        response.headers.append("Set-Cookie", setting(name, "", max_age=0))
+
+
 @router.post("/auth/ticket", summary="A ticket for a socket", status_code=201)
 async def ticket(request: Request, principal: PageReader) -> Ticket:
     """Stands in `token=` of `/ws`, once, so that no token need stand in a URL. It is of the token's session and ends
     with it; asked for by a page, it is good for that page's origin alone."""
-    issued, life = services_of(request).tickets.issue(principal, origin=origin_of(request.scope["headers"]))
+    services = services_of(request)
+    await Allowance(services.limiter, TICKETS).take(principal.subject)
+    issued, life = services.tickets.issue(principal, origin=origin_of(request.scope["headers"]))
     return Ticket(ticket=issued, expires_in=life)
 
 
@@ -168,15 +182,14 @@ async def logout(request: Request, response: Response, principal: Leaver) -> Non
     """The session ends and its sockets close. A client has no session: its token ends. The cookies of a page are taken
     back, whether they still counted or not."""
     if any(cookie_of(request, name, alone=False) is not None for name in (ACCESS, REFRESH)):
-        for name in (ACCESS, REFRESH):
-            response.headers.append("Set-Cookie", setting(name, "", max_age=0))
+        _take_cookies_back(response)
     if principal is None:
         return
     session = principal.claims.session
     target = Target(session=session) if session is not None else Target(token_id=principal.claims.token_id)
     with contextlib.suppress(NotFound):  # over already: that is what was asked for
-        # Without a reason: what one ends of one's own is not among the revocations administrators look at.
-        await services_of(request).revoker.revoke(target, reason=None, by=actor(request, principal))
+        # What one ends of one's own is not among the revocations administrators look at.
+        await services_of(request).revoker.revoke(target, reason=None, by=actor(request, principal), listed=False)
 
 
 @router.get("/auth/me", summary="Who am I", response_model_exclude_none=True)
@@ -203,7 +216,11 @@ async def me(request: Request, principal: SignedIn) -> Identity:
 async def sessions(request: Request, principal: Reader, limit: Limit = 50, cursor: Cursor = None) -> SessionList:
     """The devices one is signed in on, newest first."""
     found, following = await services_of(request).sessions.list(
-        principal.subject, now=now_of(request), limit=limit, cursor=cursor
+        principal.subject,
+        now=now_of(request),
+        idle=services_of(request).session_idle,
+        limit=limit,
+        cursor=cursor,
     )
     current = principal.claims.session
     return SessionList(items=[SessionOut.of(one, current=current) for one in found], next=following)

@@ -54,23 +54,21 @@ def bearer(request: Request) -> str | None:
 def guard(request: Request, scope: str | None, *, by_cookie: bool = False) -> Principal:
     """The caller, who has ``scope`` (None: any). Raises Unauthenticated, InsufficientScope, RevocationsStale.
 
-    Verified once a request: the route asks before it reads the body, the endpoint gets the same principal again.
-    ``by_cookie``: the access cookie counts too (OriginRefused if it may not); of another session than the token:
-    CredentialsConflict.
+    The route asks before it reads the body, and it is asked again for the endpoint: a body may take minutes, and whose
+    token was revoked or ran out meanwhile does nothing any more. ``by_cookie``: the access cookie counts too
+    (OriginRefused if it may not); of another session than the token: CredentialsConflict.
     """
-    principal: Principal | None = request.scope.get("gateway.principal")
     authn = services_of(request).authn
-    if principal is None:
-        token = bearer(request)
-        cookie = cookie_of(request, ACCESS, alone=token is None) if by_cookie else None
-        if token is None and cookie is None:
-            raise TokenMissing
-        principal = authn.principal(token if token is not None else cookie)
-        if token is not None and cookie is not None:
-            other = authn.principal(cookie)
-            if (other.subject, other.claims.session) != (principal.subject, principal.claims.session):
-                raise CredentialsConflict
-        request.scope["gateway.principal"] = principal
+    token = bearer(request)
+    cookie = cookie_of(request, ACCESS, alone=token is None) if by_cookie else None
+    if token is None and cookie is None:
+        raise TokenMissing
+    principal = authn.principal(token if token is not None else cookie)
+    if token is not None and cookie is not None:
+        other = authn.principal(cookie)
+        if (other.subject, other.claims.session) != (principal.subject, principal.claims.session):
+            raise CredentialsConflict
+    request.scope["gateway.principal"] = principal
     if scope is not None:
         authn.require(principal, scope)
     return principal

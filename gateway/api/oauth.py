@@ -17,7 +17,7 @@ from gateway.api.problems import REALM
 from gateway.api.routes import FORM, MAX_BODY, read_body
 from gateway.errors import Invalid, Unauthenticated
 from gateway.granting import TokenAnswer
-from gateway.model import PUSH
+from gateway.model import PUSH, is_client_id
 
 MAX_FIELDS = 50
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -84,7 +84,7 @@ async def grant(request: Request, form: Mapping[str, str]) -> TokenAnswer:
             if form.get("client_id", client_id) != client_id:
                 raise TokenError("invalid_request", "client_id is not the client that authenticates.")
             return await login.client_credentials(
-                client_id, secret, scope=form.get("scope"), address=address, request_id=request_id
+                credible(client_id), secret, scope=form.get("scope"), address=address, request_id=request_id
             )
         if kind == EXCHANGE and services_of(request).exchange.trusts_anybody:
             token = subject_token(form, audience=services_of(request).keyring.audience)
@@ -117,6 +117,11 @@ def needed(form: Mapping[str, str], name: str) -> str:
     if value is None:
         raise TokenError("invalid_request", f"{name} is missing.")
     return value
+
+
+def credible(client_id: str) -> str:
+    """``client_id``, if it can be one; else nobody's, which is noted as such: people paste their secret there."""
+    return client_id if is_client_id(client_id) else ""
 
 
 def client_credentials_of(request: Request, form: Mapping[str, str]) -> tuple[str, str] | None:

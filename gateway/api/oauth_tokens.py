@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api import oauth
-from gateway.api.deps import address_of, bearer, request_id_of, services_of
+from gateway.api.deps import address_of, bearer, refuse_foreign_form, request_id_of, services_of
 from gateway.api.oauth import TokenError
 from gateway.api.problems import REALM, headers_of, status_of
 from gateway.api.routes import LeanRoute
@@ -27,6 +27,7 @@ async def revoke(request: Request) -> Response:
 
     The answer is 200 for any token, also for one that is unknown or over. `token_type_hint` is not needed.
     """
+    refuse_foreign_form(request)  # a client's wrong secret in it would count against who looks at that page
     try:
         form = await oauth.read_form(request)
         token = oauth.needed(form, "token")
@@ -44,6 +45,7 @@ async def introspect(request: Request) -> Response:
 
     A token that does not count is `{"active": false}` and nothing more, whatever the reason.
     """
+    refuse_foreign_form(request)
     try:
         form = await oauth.read_form(request)
         await _may_introspect(request, form)
@@ -67,7 +69,7 @@ async def _authenticated(request: Request, form: Mapping[str, str]) -> bool:
     client_id, secret = credentials
     try:
         await services_of(request).login.authenticate_client(
-            client_id, secret, address=address_of(request), request_id=request_id_of(request)
+            oauth.credible(client_id), secret, address=address_of(request), request_id=request_id_of(request)
         )
     except BadCredentials as error:
         raise TokenError("invalid_client", error.detail) from None

@@ -59,8 +59,9 @@ SECURITY_SCHEMES = {
     },
 }
 _DESCRIPTIONS = {
+    400: "The `Idempotency-Key` is none.",
     401: "No token, or one that does not count.",
-    403: "The token lacks the scope, or cookies come from a page that may not use them.",
+    403: "The token lacks the scope, or cookies or a form come from a page that may not send them.",
     404: "There is no such thing, or it is somebody else's.",
     409: "It conflicts with what is there.",
     413: "The body is too large.",
@@ -70,8 +71,13 @@ _DESCRIPTIONS = {
     503: "Not now: what was asked is unknown. Try again, a push with its `Idempotency-Key`.",
 }
 
-_FOR_PAGES = ("/auth/login", "/auth/refresh", "/auth/logout", "/auth/ticket")
-"""A page of another origin may not use cookies there: `origin_refused`."""
+_FOR_PAGES = (
+    *("/auth/login", "/auth/refresh", "/auth/logout", "/auth/ticket"),
+    *("/auth/token", "/auth/revoke", "/auth/introspect"),
+)
+"""A page of another origin may use no cookies there, and send no forms: `origin_refused`."""
+_NAME_OTHERS = ("/notifications", "/admin/revocations")
+"""Whose body names somebody or something that may not be there."""
 _CONFLICTS = ("/inbox/ack", "/admin/users", "/admin/users/{id}")
 
 _TEXT = {"type": "string"}
@@ -206,9 +212,12 @@ def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
         statuses += [401, 403] if scopes != [None] else [401]
     if "requestBody" in operation:
         statuses += [413, 415, 422]
+    takes_key = any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", ()))
+    if takes_key or route.path == "/notifications/batch":  # which looks at it, to refuse it
+        statuses.append(400)
     if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
         statuses.append(422)
-    if "{" in route.path_format or route.path == "/notifications":
+    if "{" in route.path_format or (route.path in _NAME_OTHERS and "requestBody" in operation):
         statuses.append(404)
     if route.path in ("/auth/login", "/auth/refresh", "/auth/password"):
         statuses += [401, 429]

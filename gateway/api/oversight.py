@@ -83,9 +83,9 @@ async def revocations(
 async def sessions(
     request: Request, principal: Administrator, user_id: OfUser = None, limit: Limit = 50, cursor: Cursor = None
 ) -> SessionList:
-    """Those that have not ended or expired, newest first."""
+    """Those that have not ended, expired or been idle for too long, newest first."""
     found, following = await services_of(request).sessions.list(
-        user_id, now=now_of(request), limit=limit, cursor=cursor
+        user_id, now=now_of(request), idle=services_of(request).session_idle, limit=limit, cursor=cursor
     )
     current = principal.claims.session
     return SessionList(items=[SessionOut.of(one, current=current) for one in found], next=following)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from gateway.frames import MAX_IDS, MAX_SEQ
-from gateway.model import Role, Session, rfc3339
+from gateway.model import MAX_USER_ID, USER_ID, Role, Session, rfc3339
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
@@ -36,7 +36,7 @@ def _date_time(text: str) -> str:
     return text
 
 
-UserId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", examples=["42"])]
+UserId = Annotated[str, Field(pattern=USER_ID, max_length=MAX_USER_ID, examples=["42"])]
 Username = Annotated[str, Field(min_length=1, max_length=64, examples=["ada"]), AfterValidator(_printable)]
 Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
 Password = Annotated[str, Field(json_schema_extra={"format": "password"})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import secrets
@@ -11,9 +12,11 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_der_public_key,
     load_pem_private_key,
     load_pem_public_key,
 )
+from cryptography.x509 import load_der_x509_certificate
 
 from gateway.auth.compact import no_constant, unique_members
 from gateway.model import SigningKey, millis
@@ -102,7 +105,8 @@ def usable(key: SigningKey) -> Usable:
 
 
 def _check_secret(secret: str, named: str) -> None:
-    if "-----BEGIN" in secret or "ssh-" in secret[:16] or "ecdsa-" in secret[:16] or '"kty"' in secret:
+    armoured = "-----BEGIN" in secret or "ssh-" in secret[:16] or "ecdsa-" in secret[:16] or '"kty"' in secret
+    if armoured or _is_published(secret):
         # Whoever verifies with such a "secret" may be holding a public key: anybody could sign (RFC 8725 section 2.1).
         raise ValueError(f"{named}: a PEM, SSH or JWK key cannot be an HS256 secret")
     try:
@@ -115,6 +119,21 @@ def _check_secret(secret: str, named: str) -> None:
         raise ValueError(f"{named}: the secret is a well-known example; generate a random one")
     if len(set(raw)) < 8 or raw in (raw + raw)[1:-1]:  # the second: a shorter text, repeated
         raise ValueError(f"{named}: the secret is not random; generate one of at least 32 bytes")
+
+
+def _is_published(secret: str) -> bool:
+    """Whether it is a public key or a certificate in base64 alone, as consoles of identity providers show them."""
+    try:
+        raw = base64.b64decode("".join(secret.split()), validate=True)
+    except ValueError:
+        return False
+    for load in (load_der_public_key, load_der_x509_certificate):
+        try:
+            load(raw)
+        except Exception:  # noqa: S112 - ValueError, UnsupportedAlgorithm and others: it is none
+            continue
+        return True
+    return False
 
 
 def _private_key(pem: str, algorithm: str, named: str) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:

@@ -8,6 +8,7 @@ import typer
 
 from gateway.commands.output import AsJson, note, operator, show_rows
 from gateway.commands.people import UserWord, find_user, with_services
+from gateway.errors import NotFound
 from gateway.model import millis
 from gateway.services import Services
 
@@ -28,7 +29,8 @@ def user_link(word: UserWord, issuer: Issuer, subject: Subject) -> None:
 
 
 def user_unlink(issuer: Issuer, subject: Subject) -> None:
-    """Take that back. Sessions stay: gateway revoke ends those."""
+    """Take that back; of a deleted user, so that they may come in as a new one. Sessions stay: gateway revoke ends
+    those."""
 
     async def work(services: Services) -> str:
         return await services.identities.unlink(issuer, subject, by=operator(), now=millis(services.clock()))
@@ -37,11 +39,14 @@ def user_unlink(issuer: Issuer, subject: Subject) -> None:
 
 
 def user_identities(word: UserWord, as_json: AsJson = False) -> None:
-    """List the persons of issuers that are this user."""
+    """List the persons of issuers that are this user, or were before it was deleted (then it is named by its id)."""
 
     async def work(services: Services) -> list[dict[str, object]]:
-        found = await find_user(services, word)
-        linked = await services.identities.list(found.id)
+        try:
+            id = (await find_user(services, word)).id
+        except NotFound:
+            id = word
+        linked = await services.identities.list(id)
         return [{"issuer": issuer, "subject": subject} for issuer, subject in linked]
 
     show_rows(with_services(work), COLUMNS, as_json=as_json)

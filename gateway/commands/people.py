@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, TypeVar, cast
 
@@ -24,7 +23,7 @@ from gateway.commands.output import (
 )
 from gateway.errors import NotFound
 from gateway.login import new_client_secret
-from gateway.model import CLIENT_SCOPES, Client, Role, User, millis, new_id, rfc3339
+from gateway.model import CLIENT_SCOPES, Client, Role, User, is_user_id, millis, new_id, rfc3339
 from gateway.services import Services
 
 T = TypeVar("T")
@@ -117,8 +116,8 @@ def user_add(
 ) -> None:
     """Create a user. The password is asked for, or read from stdin."""
     _name(username, "USERNAME")
-    if id is not None and re.fullmatch(r"[A-Za-z0-9._-]{1,64}", id) is None:
-        refuse("--id: 1 to 64 of A-Z a-z 0-9 . _ -", code=2)
+    if id is not None and not is_user_id(id):
+        refuse("--id: 1 to 64 of A-Z a-z 0-9 . _ -, not . or ..", code=2)
     if role not in ("user", "admin"):
         refuse("--role: user or admin", code=2)
     password = ask_password("password", from_stdin=password_stdin, twice=True)

@@ -18,6 +18,7 @@ import typer
 from gateway.commands.output import AsJson, first_line, group, note, operator, refuse, show_json, show_record
 from gateway.commands.people import WITHIN, find_user, with_services
 from gateway.errors import Invalid, TokenExpired, TokenInvalid, UserDisabled
+from gateway.granting import ban_until
 from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Claims, Revocation, Target, millis, new_id, rfc3339
 from gateway.revocations import Revocations
 from gateway.services import Services
@@ -37,7 +38,7 @@ def token_issue(
     """Print an access token. A user's is that of a new session, which ends with it and can be revoked."""
     if (user is None) == (client is None):
         refuse("say --user or --client, one of them", code=2)
-    from gateway.settings import read_settings
+    from gateway.settings import LONGEST_ACCESS_TTL, read_settings
 
     most = read_settings().access_token_ttl
     if ttl is not None and ttl > most:
@@ -62,6 +63,7 @@ def token_issue(
                 now=millis(now),
                 expires_at=millis(now) + lifetime * 1000,
                 limit=10_000,
+                until=ban_until(millis(now), LONGEST_ACCESS_TTL),  # what the nodes are set to is not known here
             )
             subject, client_id, scopes = found.id, GATEWAY_CLIENT, SCOPES_OF_ROLE[found.role]
         else:

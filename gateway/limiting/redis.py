@@ -14,8 +14,9 @@ from contextlib import asynccontextmanager
 
 from gateway.group import Group
 from gateway.limiting.memory import MemoryLimiter
-from gateway.limiting.script import SharedBuckets, Take, Unreached
+from gateway.limiting.script import SharedBuckets, Take
 from gateway.model import Policy
+from gateway.redis_link import Unreached
 
 ANSWERED_WITHIN = 0.1
 """Seconds. Who asks waits no longer; a Redis that is slower is not asked."""

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import redis.asyncio as client
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import NoScriptError
 
-log = logging.getLogger("gateway.limiting")
+from gateway.redis_link import Link, Unreached
 
 # The arithmetic of ``limits.Bucket``. A clock that went back (another server took over) gives and costs nothing.
 SCRIPT = b"""
@@ -53,10 +49,6 @@ class Take(NamedTuple):
     burst: float
 
 
-class Unreached(Exception):
-    """Redis gave no answer that helps. What was asked may have been taken or not."""
-
-
 class SharedBuckets:
     """Opens nothing by itself: the first question does. ``secret`` tells one gateway from another on the same Redis.
 
@@ -64,19 +56,13 @@ class SharedBuckets:
     """
 
     def __init__(self, url: str, *, secret: bytes) -> None:
-        self._url = url
-        self._options: dict[str, Any] = {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": 2.0}
-        self._client: Any = client.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **self._options)
-        self._known = False
-        """Whether it has said if it belongs to a cluster."""
+        self._link = Link(url)
         self._prefix = f"gw:{hashlib.blake2b(secret, digest_size=4, person=b'limits').hexdigest()}:l:"
 
     async def take(self, takes: Sequence[Take], *, within: float) -> list[float]:
         """The seconds to wait for each, 0 where it was taken. Raises Unreached, after ``within`` seconds at most."""
         try:
             async with asyncio.timeout(within):
-                if not self._known:
-                    await self._meet()
                 answers = await self._run(takes, "EVALSHA", _SHA)
                 if any(isinstance(answer, NoScriptError) for answer in answers):
                     # A server that has just started, or one shard of several: those that have it answered above.
@@ -85,37 +71,20 @@ class SharedBuckets:
                     for at, answer in zip(lacking, found, strict=True):
                         answers[at] = answer
         except TimeoutError:
-            raise Unreached(f"no answer within {within:g} s") from None
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise Unreached(str(error) or type(error).__name__) from error
-        except RuntimeError as error:  # uvloop's word for a connection that was reset while it was being written to
-            raise Unreached(str(error)) from error
+            raise Unreached(f"no answer within {within:g} s", late=True) from None
         try:
             waits = [float(answer) for answer in answers]
         except (TypeError, ValueError):
             strange = next(answer for answer in answers if not isinstance(answer, bytes))
-            raise Unreached(f"not an answer: {strange}") from None
+            raise Unreached(f"not an answer: {strange}", late=False) from None
         if not all(0 <= wait <= LONGEST for wait in waits):  # also what is no number
-            raise Unreached("not an answer: no time to wait")
+            raise Unreached("not an answer: no time to wait", late=False)
         return waits
 
     async def _run(self, takes: Sequence[Take], word: str, script: str | bytes) -> list[Any]:
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for key, *numbers in takes:
-                pipeline.execute_command(word, script, 1, self._prefix + key, *map(repr, numbers))
-            answers: list[Any] = await pipeline.execute(raise_on_error=False)
-        return answers
-
-    async def _meet(self) -> None:
-        try:
-            cluster = bool((await self._client.info("cluster")).get("cluster_enabled"))
-        except ResponseError as error:  # not allowed to ask: then it is taken for what it mostly is
-            log.debug("limits: the server does not say whether it belongs to a cluster: %s", error)
-            cluster = False
-        if cluster:
-            await self._client.aclose()
-            self._client = client.RedisCluster.from_url(self._url, **self._options)
-        self._known = True
+        return await self._link.ask(
+            [(word, script, 1, self._prefix + key, *map(repr, numbers)) for key, *numbers in takes]
+        )
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self._link.close()

@@ -14,11 +14,11 @@ from gateway.group import Group
 from gateway.model import NodePresence, PresenceInfo, PresenceSummary, millis
 from gateway.ports import Clock
 from gateway.presence.here import LINGER, Here
-from gateway.presence.link import Link, Unreached
 from gateway.presence.roll import Roll, Written
 from gateway.presence.standing import Standing
 from gateway.presence.upkeep import Upkeep
 from gateway.presence.written import Keys
+from gateway.redis_link import Link, Unreached
 
 ASKED_WITHIN = 0.15
 ANSWERED_WITHIN = 0.2

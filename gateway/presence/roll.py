@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.presence.link import Link
 from gateway.presence.written import Keys, Part, Record
+from gateway.redis_link import Link
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from gateway.presence.here import Here
-from gateway.presence.link import Command, Link, Unreached
 from gateway.presence.roll import Written
 from gateway.presence.written import Keys, Part, Record
+from gateway.redis_link import Command, Link, Unreached
 
 WITHIN = 2.0
 """Seconds until what was sent counts as unanswered."""

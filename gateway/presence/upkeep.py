@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 
 from gateway.presence.here import Here
-from gateway.presence.link import Link, Unreached
 from gateway.presence.roll import Roll
 from gateway.presence.standing import AT_ONCE, WITHIN, Lost, Standing, names
 from gateway.presence.written import Keys
+from gateway.redis_link import Link, Unreached
 
 log = logging.getLogger("gateway.presence")
 

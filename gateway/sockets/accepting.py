@@ -1,6 +1,7 @@
-"""Accepting for one of several processes that share a listening socket, so that each gets its share. Serves nothing.
+"""Accepting: a few at a time, and of several processes that share a listening socket each its share. Serves nothing.
 
-Left to the kernel, the process that happens to wake first takes what there is, and of sockets that stay for days one
+uvloop by itself takes all that wait, and four thousand who come back at once hold the loop for half a second. Left to
+the kernel, the process that happens to wake first takes what there is, and of sockets that stay for days one
 has most. A listening socket for each (SO_REUSEPORT) would be even, but what waits at one that has died or stands still
 would wait with it. So all accept from one, and whoever holds more than its share lets the others go first.
 """
@@ -15,6 +16,8 @@ import socket
 import time
 from collections.abc import Callable
 
+EACH_TURN = 8
+"""Connections that one that is alone takes in one turn of the loop."""
 PATIENCE = 0.005
 """Seconds that one with more than its share leaves a connection to the others."""
 AT_ONCE = 8
@@ -65,13 +68,14 @@ class Share:
 
 
 class Accepting:
-    """Accepts from ``sock`` until closed. ``held``: how many connections this process has; ``protocol`` makes one's."""
+    """Accepts from ``sock`` until closed. ``share``: None for one that is alone. ``held``: how many connections this
+    process has; ``protocol`` makes one's."""
 
     def __init__(
         self,
         sock: socket.socket,
         *,
-        share: Share,
+        share: Share | None,
         held: Callable[[], int],
         protocol: Callable[[], asyncio.Protocol],
         loop: asyncio.AbstractEventLoop,
@@ -85,7 +89,8 @@ class Accepting:
 
     def say(self) -> None:
         """Let the others know how many connections there are here."""
-        self._share.say(self._here())
+        if self._share is not None:
+            self._share.say(self._here())
 
     def close(self) -> None:
         """Accept nothing more. The socket itself stays open. May be called again, also when that is closed."""
@@ -100,8 +105,10 @@ class Accepting:
         return self._held() + len(self._opening)
 
     def _readable(self) -> None:
-        """One connection, and back to the loop: what it needs is done before the next is taken."""
-        if self._share.exceeded(self._here()):
+        """A few connections, or one, and back to the loop: what they need is done before the next are taken."""
+        if self._share is None:
+            self._take_some(EACH_TURN)
+        elif self._share.exceeded(self._here()):
             self._pause(PATIENCE, self._take_left)
         else:
             self._take()
@@ -109,7 +116,10 @@ class Accepting:
     def _take_left(self) -> None:
         """What the others have left here, they have no time for."""
         self._resume()
-        for _ in range(AT_ONCE):
+        self._take_some(AT_ONCE)
+
+    def _take_some(self, most: int) -> None:
+        for _ in range(most):
             if not self._take():
                 return
 

@@ -22,6 +22,7 @@ from gateway.closing import (
     INVALID_REQUEST,
     INVALID_TEXT,
     MESSAGE_TOO_BIG,
+    OVERLOADED,
     PEER_GONE,
     RATE_LIMITED,
     Close,
@@ -39,7 +40,7 @@ from gateway.sockets.credentials import identify
 from gateway.sockets.queued import QueuedTransport
 from gateway.ties import Ties
 
-EXTENSION = "gateway.connection"
+EXTENSION, OVERLOADED_EXTENSION = "gateway.connection", "gateway.overloaded"
 PATH = "/ws"
 SUBPROTOCOL = "notify.v1"
 UPGRADE_BURST = 10
@@ -89,21 +90,24 @@ class SocketEndpoint:
         wrong = self._hosts.refusal(host_of(scope["headers"]), scheme=scope.get("scheme", "ws"), path=scope["path"])
         if wrong is not None:
             self._ties.metrics.refused("host")
-            await _deny(scope, send, *wrong)
+            await self._deny(scope, send, *wrong)
             return
         if self._require_tls and scope.get("scheme") != "wss":
             self._ties.metrics.refused("tls")
-            await _deny(scope, send, 403, "tls_required", "The gateway is only spoken to over TLS.")
+            await self._deny(scope, send, 403, "tls_required", "The gateway is only spoken to over TLS.")
             return
         if scope["path"] != PATH:
-            await _deny(scope, send, 404, "not_found", "There is nothing at this path.")
+            await self._deny(scope, send, 404, "not_found", "There is nothing at this path.")
             return
         headers = _headers(scope)
         origin = origin_of(scope["headers"])
         if not self._origins.allowed(origin, scope.get("scheme", "ws"), headers.get("host")):
-            await self._foreign(scope, send, origin)
+            await self._foreign(scope, send)
             return
-        address = scope["client"][0] if scope.get("client") else None
+        address = _address(scope)
+        if OVERLOADED_EXTENSION in scope.get("extensions", {}):
+            await self._refuse(send, OVERLOADED, address)
+            return
         if self._upgrades is not None and await self._limiter.take(self._upgrades, holder(address), 1):
             self._ties.metrics.limited(self._upgrades.name)
             await self._refuse(send, RATE_LIMITED, address)
@@ -115,7 +119,7 @@ class SocketEndpoint:
             await self._refuse(send, refused.why, address)
             return
         except OriginRefused:
-            await self._foreign(scope, send, origin)
+            await self._foreign(scope, send)
             return
         except GatewayError as error:
             await self._refuse(send, error.close or INTERNAL_ERROR, address)
@@ -175,11 +179,18 @@ class SocketEndpoint:
         if refusal is not None:
             raise Refused(refusal)
 
-    async def _foreign(self, scope: Scope, send: Send, origin: str | None) -> None:
+    async def _foreign(self, scope: Scope, send: Send) -> None:
         """A page of another origin learns nothing: a close code could be read from there."""
         self._ties.metrics.refused("origin")
-        log.warning("socket refused: Origin %.200r is not in GATEWAY_ALLOWED_ORIGINS", origin)
-        await _deny(scope, send, 403, "origin_refused", "Pages of this origin may not open a socket here.")
+        detail = "Pages of this origin may not open a socket here."
+        await self._deny(scope, send, 403, "origin_refused", detail, level=logging.WARNING)
+
+    async def _deny(
+        self, scope: Scope, send: Send, status: int, code: str, detail: str, *, level: int = logging.INFO
+    ) -> None:
+        about = {"reason": code, "code": status, "address": _address(scope), "origin": _origin(_headers(scope))}
+        log.log(level, "socket refused", extra=about)
+        await _answer(scope, send, status, code, detail)
 
     async def _refuse(self, send: Send, why: Close, address: str | None) -> None:
         self._ties.metrics.refused(why.reason)
@@ -219,6 +230,10 @@ class SocketEndpoint:
                 connection.received(text)
             if connection.closed_as is not None:
                 await asyncio.Event().wait()  # the sender says goodbye and ends this
+
+
+def _address(scope: Scope) -> str | None:
+    return scope["client"][0] if scope.get("client") else None
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -262,7 +277,7 @@ def _after(query: dict[str, list[str]]) -> tuple[int, str] | None:
     return seq, epoch[0]
 
 
-async def _deny(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
+async def _answer(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:
     """An HTTP answer in every mode (ASGI WebSocket Denial Response): a problem, as the HTTP interface has them."""
     problem = {
         "type": f"/problems/{code}", "title": code.replace("_", " ").capitalize(), "status": status, "detail": detail,

@@ -23,6 +23,8 @@ from gateway.ports import Handled, Transport
 from gateway.sockets.wire import problem
 
 EXTENSION = "gateway.connection"
+OVERLOADED_EXTENSION = "gateway.overloaded"
+"""Tells the application that too many handshakes wait: this one is to be refused, and not looked into."""
 _READ_AHEAD = 64 * 1024
 """Bytes of messages an application may leave unread before its peer is no longer read either."""
 _PER_MESSAGE = 64
@@ -74,9 +76,10 @@ class Conversation:
         "task",
     )
 
-    def __init__(self, wire: Wire, response: Response, scope: Scope) -> None:
-        """``response``: the 101 that would accept. ``scope``: complete but for the extensions, which are added."""
-        scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self}
+    def __init__(self, wire: Wire, response: Response, scope: Scope, *extensions: str) -> None:
+        """``response``: the 101 that would accept. ``scope``: complete but for the extensions, which are added; and so
+        are ``extensions``, by name."""
+        scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self, **{name: {} for name in extensions}}
         self._scope = scope
         self._wire = wire
         self._response = response
@@ -111,6 +114,12 @@ class Conversation:
             wire.forget()
             self._scope = {}
             self._handed = self.task = None
+
+    def give_up(self) -> bool:
+        """Its time is over. Whether something is still to be said about that."""
+        if self.task is not None:
+            self.task.cancel()
+        return False
 
     def _settle(self, why: Close) -> None:
         if self._wire.undecided:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with every request head bounded in bytes and in time. Serves and routes nothing itself.
+"""uvicorn's HTTP protocol with every request bounded in time, its head in bytes too. Serves and routes nothing itself.
 
 httptools has no limits of its own: stock uvicorn read 20 MB of header fields, and waits for ever for the next byte.
 """
@@ -6,7 +6,6 @@ httptools has no limits of its own: stock uvicorn read 20 MB of header fields, a
 from __future__ import annotations
 
 import asyncio
-import re
 from functools import partial
 from typing import Any, NoReturn, cast
 
@@ -15,26 +14,26 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from gateway.sockets.answer import Answering
+from gateway.sockets.heads import (
+    MALFORMED,
+    TOO_EARLY,
+    TOO_LARGE,
+    TOO_LONG,
+    TOO_OLD,
+    TOO_SLOW,
+    Refusal,
+    fault,
+    origin_form,
+)
 from gateway.sockets.upgrade import Asked
 from gateway.sockets.wire import WireLimits, half_close, problem
 
 _PIECE = 64 * 1024
-_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#@]+)([/?][^#]*)?")
-"""A target in absolute form: authority, and the rest. Without a user: who put one there wants it taken for a host
-(RFC 9110 section 4.2.4)."""
 _PIPELINED = 2048
 """Bytes parsed at a time while a request waits for its answer."""
 _LINGER = 2.0
 """Seconds in which a refused peer can read the answer; meanwhile what it sends is thrown away."""
-
-Refusal = tuple[int, str, str]
-TOO_LONG: Refusal = (414, "uri_too_long", "The request target is too long.")
-TOO_LARGE: Refusal = (431, "headers_too_large", "The request head is too large.")
-NO_HOST: Refusal = (400, "bad_request", "Exactly one Host field is required.")
-TOO_OLD: Refusal = (400, "bad_handshake", "A WebSocket handshake needs HTTP/1.1.")
-TOO_EARLY: Refusal = (400, "bad_handshake", "A request before this handshake has not been answered yet.")
-MALFORMED: Refusal = (400, "bad_request", "This is not a valid HTTP request.")
-TOO_SLOW: Refusal = (408, "request_timeout", "The request took too long to arrive.")
 
 
 class _Refused(Exception):
@@ -42,7 +41,8 @@ class _Refused(Exception):
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One HTTP connection. Its deadline is for whatever is awaited now: a head, or the next piece of a body."""
+    """One HTTP connection. Its deadline is for whatever is awaited now: a head, or the next piece of a body, which in
+    all takes ``body_timeout`` and a second for each ``body_rate`` bytes of it."""
 
     def __init__(
         self,
@@ -63,6 +63,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._fed = 0
         self._awaiting: str | None = "head"  # "head", "body" or None (between requests, or upgraded)
         self._deadline: asyncio.TimerHandle | None = None
+        self._body_began: float | None = None  # by the loop's clock: since when the rest of the body is awaited
+        self._body_bytes = 0
 
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
@@ -104,10 +106,10 @@ class BoundedHttp(HttpToolsProtocol):
                 self._refuse(TOO_LARGE)
         if self._discarding or self.parser is None:
             return
-        if self._awaiting is None:
+        if self._awaiting is None or self.pipeline:
             self._await(None)
         elif self._awaiting == "body":
-            self._await(self._limits.body_timeout)
+            self._await(self._body_left())
         elif before != "head" or self._deadline is None:
             self._await(self._limits.head_timeout)
 
@@ -151,16 +153,10 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        hosts = 0
         old = self.parser.get_http_version() == "1.0"
-        for name, value in self.headers:
-            if name == b"host":
-                hosts += 1
-            elif name == b"transfer-encoding" and (old or value.lower() != b"chunked"):
-                # Where such a body ends two readers would not agree on (RFC 9112 sections 6.1 and 6.3).
-                self._stop(MALFORMED)
-        if hosts > 1 or (hosts == 0 and not old):
-            self._stop(NO_HOST)  # RFC 9112 section 3.2
+        wrong = fault(self.headers, old=old)
+        if wrong is not None:
+            self._stop(wrong)
         if old and self.parser.should_upgrade() and self._should_upgrade():
             self._stop(TOO_OLD)  # RFC 6455 section 4.1
         if self._busy and self.parser.should_upgrade() and self._should_upgrade():
@@ -170,10 +166,12 @@ class BoundedHttp(HttpToolsProtocol):
         if self._plain():
             return  # it is read a second time: see _without_upgrade
         self._awaiting, self._fed = "body", 0
+        self._body_began, self._body_bytes = None, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._fed = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -189,30 +187,23 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, cast("Any", Answering(app, cycle)))
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.pipeline:
             self.flow.pause_reading()  # uvicorn has just resumed it
-        elif self._kept and not self.transport.is_closing():
-            self.data_received(b"")
+        elif (self._kept or self._awaiting == "body") and not self.transport.is_closing():
+            self.data_received(b"")  # also for a body whose time begins now
 
     def _stop(self, refusal: Refusal) -> NoReturn:
         self._refusal = refusal
         raise _Refused
 
     def _rewrite(self) -> None:
-        """A target in absolute form names the host itself, and what the Host field says is ignored (RFC 9112 section
-        3.2.2): everything behind this sees the host that counts, and a path."""
         if self.url == b"*" or self.parser.get_method() == b"CONNECT":
             return  # answered with 404, and 400
-        absolute = _ABSOLUTE.fullmatch(self.url)
-        if absolute is None:
-            self._stop(MALFORMED)
-        host, rest = absolute.groups(b"/")
-        self.url = rest if rest.startswith(b"/") else b"/" + rest
-        self.headers[:] = [(name, value) for name, value in self.headers if name != b"host"] + [(b"host", host)]
+        self.url = origin_form(self.url, self.headers) or self._stop(MALFORMED)
 
     def _plain(self) -> bool:
         """Whether it asks for another protocol than ours: answered as the plain request it also is (RFC 9110 section
@@ -278,10 +269,19 @@ class BoundedHttp(HttpToolsProtocol):
         if seconds is not None:
             self._deadline = self.loop.call_later(seconds, self._late)
 
+    def _body_left(self) -> float:
+        """Seconds until more of the body has to have come. Who sends a byte now and then does not hold on to a
+        connection for long; a large body may take its time on a slow line."""
+        now, gap = self.loop.time(), self._limits.body_timeout
+        if self._body_began is None:  # not with its head: who waits for the answer to another request is not late
+            self._body_began = now
+        return min(gap, self._body_began + gap + self._body_bytes / self._limits.body_rate - now)
+
     def _late(self) -> None:
         self._deadline = None
         if self._awaiting == "body" and self.flow.read_paused:
-            self._await(self._limits.body_timeout)  # it is the application that does not read
+            self._body_began = None  # it is the application that does not read
+            self._await(self._body_left())
         elif self._awaiting == "body" or self._fed:
             self._refuse(TOO_SLOW)
         else:

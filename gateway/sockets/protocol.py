@@ -20,9 +20,10 @@ from uvicorn.server import ServerState
 from gateway.closing import DRAINING, INTERNAL_ERROR, OVERLOADED, PEER_GONE, UNRESPONSIVE, Close
 from gateway.ports import EncodedFrame, Handled, Transport
 from gateway.sockets import wire
+from gateway.sockets.admission import Admission
 from gateway.sockets.framing import Goodbye, Parser, Parsers, Ping
 from gateway.sockets.handshake import Conversation
-from gateway.sockets.upgrade import Asked, BadRequest, converse
+from gateway.sockets.upgrade import Asked, Upgrade
 from gateway.sockets.wire import WireLimits
 
 _SHUTDOWN_LINGER = 1.0  # seconds: the drain before it has asked politely
@@ -45,6 +46,7 @@ class SocketProtocol(asyncio.Protocol):
     def __init__(
         self,
         parsers: Parsers,
+        admission: Admission,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
@@ -54,18 +56,16 @@ class SocketProtocol(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._transport: asyncio.Transport
         self._state = _State.HANDSHAKE
-        # What will make the conversation once the request is read; then the conversation; then nothing.
-        self._conversation: partial[Conversation] | Conversation | None = partial(
-            converse, config=config, server_state=server_state, app_state=app_state
+        # What will make the conversation when it is the request's turn; then the conversation; then nothing.
+        self._conversation: Upgrade | Conversation | None = Upgrade(
+            admission, config=config, server_state=server_state, app_state=app_state
         )
         self._handled: Handled | None = None
         self._parser: Parser | None = None
-        self._early = b""
+        self._early, self._paused, self.heard = b"", False, 0
         self._timer: asyncio.TimerHandle | None = None
         self._why: Close | None = None
-        self._paused = False
         self.address: str | None = None
-        self.heard = 0
 
     # -- ports.Transport ---------------------------------------------------------------------------------------
 
@@ -160,6 +160,9 @@ class SocketProtocol(asyncio.Protocol):
         if self._state is _State.OPEN:
             (self._transport.resume_reading if go else self._transport.pause_reading)()
 
+    def conversing(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
     def forget(self) -> None:
         self._conversation = None
 
@@ -173,11 +176,8 @@ class SocketProtocol(asyncio.Protocol):
 
     def requested(self, asked: Asked) -> None:
         """The upgrade request, which ``sockets/http.py`` has read: the first thing after ``connection_made``."""
-        if isinstance(self._conversation, partial):
-            try:
-                self._conversation = self._conversation(self, asked)
-            except BadRequest as error:
-                self.deny(error.response)
+        if isinstance(self._conversation, Upgrade):
+            self._conversation.ask(self, asked)
 
     def data_received(self, data: bytes) -> None:
         self.heard += len(data)
@@ -207,7 +207,7 @@ class SocketProtocol(asyncio.Protocol):
         self._connections.discard(self)
         if self._parser is not None:
             self._parser.close()
-        if isinstance(self._conversation, Conversation):
+        if self._conversation is not None:
             self._conversation.gone((self._why or PEER_GONE).code, "")
         self._leave()
 
@@ -280,10 +280,9 @@ class SocketProtocol(asyncio.Protocol):
 
     def _too_slow(self) -> None:
         """The application did not decide in time; its endpoint is of no use to anybody any more."""
-        conversation = self._conversation
-        self.end(OVERLOADED)
-        if isinstance(conversation, Conversation) and conversation.task is not None:
-            conversation.task.cancel()
+        self._arm(self._parsers.limits.close_timeout, self._too_slow)
+        if self._conversation is None or not self._conversation.give_up():
+            self.end(OVERLOADED)  # else its refusal is on its way
 
     def _arm(self, seconds: float, then: Callable[[], None] | None = None) -> None:
         self._disarm()
@@ -297,4 +296,5 @@ class SocketProtocol(asyncio.Protocol):
 
 def socket_protocol(limits: WireLimits) -> type[asyncio.Protocol]:
     """What uvicorn's ``Config(ws=…)`` takes: it only ever calls it, with keywords, so a partial will do."""
-    return cast("type[asyncio.Protocol]", partial(SocketProtocol, Parsers(limits)))
+    admission = Admission(at_once=limits.upgrades_at_once, waiting=limits.upgrades_waiting)
+    return cast("type[asyncio.Protocol]", partial(SocketProtocol, Parsers(limits), admission))

@@ -126,7 +126,7 @@ class DrainingServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets=sockets if self._share is None else [])
+        await super().startup(sockets=[])  # it would accept all that wait in one go
         if self.started and not self.should_exit:
             self._accepting = [
                 Accepting(
@@ -134,7 +134,6 @@ class DrainingServer(uvicorn.Server):
                     loop=self._loop,
                 )
                 for sock in sockets or ()
-                if self._share is not None
             ]  # fmt: skip
             self._on_ready()
 

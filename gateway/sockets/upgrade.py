@@ -1,10 +1,11 @@
-"""From an upgrade request to a conversation about it. Decides nothing that an application could decide."""
+"""From an upgrade request to a conversation about it, in turn. Decides nothing that an application could decide."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from typing import Protocol as Seam
 from urllib.parse import unquote
 
 from starlette.types import Scope
@@ -15,8 +16,9 @@ from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
+from gateway.sockets.admission import Admission
 from gateway.sockets.framing import QUIET
-from gateway.sockets.handshake import Conversation, Wire
+from gateway.sockets.handshake import OVERLOADED_EXTENSION, Conversation, Wire
 from gateway.sockets.wire import problem
 
 
@@ -39,43 +41,102 @@ class BadRequest(Exception):
         self.response = response
 
 
-def converse(
-    wire: Wire,
-    asked: Asked,
-    *,
-    config: Config,
-    server_state: ServerState,
-    app_state: dict[str, Any],
-) -> Conversation:
-    """Ask the application of ``config`` about the request, in a task of its own. Raises BadRequest."""
-    response = check(asked.method, asked.target, asked.headers)
-    path, _, query = asked.target.partition(b"?")
-    scope: Scope = {
-        "type": "websocket",
-        "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
-        "http_version": "1.1",
-        "scheme": "wss" if asked.secure else "ws",
-        "server": asked.server,
-        "client": asked.client,
-        "root_path": config.root_path,
-        "path": config.root_path + unquote(path.decode("ascii")),
-        "raw_path": config.root_path.encode("ascii") + path,
-        "query_string": query,
-        "headers": asked.headers,
-        "subprotocols": [
-            token.strip()
-            for name, value in asked.headers
-            if name == b"sec-websocket-protocol"
-            for token in value.decode("latin-1").split(",")
-        ],
-        "state": app_state.copy(),
-    }
-    conversation = Conversation(wire, response, scope)
-    task = asyncio.get_running_loop().create_task(conversation.run(config.loaded_app), name="websocket")
-    conversation.task = task
-    server_state.tasks.add(task)
-    task.add_done_callback(server_state.tasks.discard)
-    return conversation
+class Answered(Wire, Seam):
+    """The protocol, as an upgrade sees it."""
+
+    def conversing(self, conversation: Conversation) -> None:
+        """From now on it is spoken about here."""
+
+
+class Upgrade:
+    """One upgrade request, from before it is read until its turn comes and the application is asked about it.
+
+    Until then it is what was read: what costs time, to look into it and to ask, is done when it begins.
+    """
+
+    __slots__ = ("_admission", "_app_state", "_asked", "_config", "_server_state", "_wire")
+
+    def __init__(
+        self, admission: Admission, *, config: Config, server_state: ServerState, app_state: dict[str, Any]
+    ) -> None:
+        self._admission = admission
+        self._config, self._server_state, self._app_state = config, server_state, app_state
+        self._wire: Answered
+        self._asked: Asked
+
+    def ask(self, wire: Answered, asked: Asked) -> None:
+        """In its turn; if there are too many before it, the application is asked to refuse it, at once."""
+        self._wire, self._asked = wire, asked
+        if not self._admission.enter(self):
+            self._refuse()
+
+    def begin(self) -> None:
+        """Implements ``admission.Waiting``."""
+        conversation = self._conversation()
+        if conversation is None:
+            self._admission.over()
+        else:
+            self._start(conversation).add_done_callback(lambda task: self._admission.over())
+
+    def give_up(self) -> bool:
+        """It has waited for too long. Whether its refusal is on its way."""
+        waited = self._admission.leave(self)
+        if waited:
+            self._refuse()
+        return waited
+
+    def gone(self, code: int, reason: str) -> None:
+        """The peer is away."""
+        if self._admission.leave(self):
+            self._wire.forget()
+
+    def _refuse(self) -> None:
+        conversation = self._conversation(OVERLOADED_EXTENSION)
+        if conversation is not None:
+            self._start(conversation)
+
+    def _conversation(self, *extensions: str) -> Conversation | None:
+        """None if the request is no handshake, which is then answered, or if it was closed while it waited."""
+        try:
+            response = check(self._asked.method, self._asked.target, self._asked.headers)
+        except BadRequest as error:
+            self._wire.deny(error.response)
+        if not self._wire.undecided:
+            self._wire.forget()  # it refers to this and back: only the garbage collector would find them
+            return None
+        return Conversation(self._wire, response, self._scope(), *extensions)
+
+    def _start(self, conversation: Conversation) -> asyncio.Task[None]:
+        self._wire.conversing(conversation)
+        task = asyncio.get_running_loop().create_task(conversation.run(self._config.loaded_app), name="websocket")
+        conversation.task = task
+        self._server_state.tasks.add(task)
+        task.add_done_callback(self._server_state.tasks.discard)
+        return task
+
+    def _scope(self) -> Scope:
+        asked, config = self._asked, self._config
+        path, _, query = asked.target.partition(b"?")
+        return {
+            "type": "websocket",
+            "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if asked.secure else "ws",
+            "server": asked.server,
+            "client": asked.client,
+            "root_path": config.root_path,
+            "path": config.root_path + unquote(path.decode("ascii")),
+            "raw_path": config.root_path.encode("ascii") + path,
+            "query_string": query,
+            "headers": asked.headers,
+            "subprotocols": [
+                token.strip()
+                for name, value in asked.headers
+                if name == b"sec-websocket-protocol"
+                for token in value.decode("latin-1").split(",")
+            ],
+            "state": self._app_state.copy(),
+        }
 
 
 _RULES = ServerProtocol(logger=QUIET)

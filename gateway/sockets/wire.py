@@ -29,6 +29,10 @@ _RESET = struct.pack("ii", 1, 0)
 class WireLimits:
     """What one TCP connection may cost. Sizes in bytes, times in seconds; the defaults are the product's.
 
+    ``upgrades_at_once``, ``upgrades_waiting``: handshakes of all of them that are under way, and that wait for one.
+
+    ``body_timeout``: without anything of a body. All of it takes as long again, and a second for each ``body_rate``
+    bytes that came.
     ``max_control``: ping and pong frames within one read (256 KiB), more is a flood. ``reject``: how a close before
     accept is told: ``close`` answers the upgrade and closes, because a browser cannot read a status; ``http`` is a 403.
     """
@@ -45,7 +49,10 @@ class WireLimits:
     max_headers: int = 100
     head_timeout: float = 10.0
     body_timeout: float = 30.0
+    body_rate: float = 16 * 1024
     keep_alive: int = 30
+    upgrades_at_once: int = 64
+    upgrades_waiting: int = 10_000
 
 
 def problem(

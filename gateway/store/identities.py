@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, Delete, delete, func, insert, select
 
 from gateway.errors import Conflict, NotFound
 from gateway.model import Actor, User
@@ -13,6 +13,9 @@ from gateway.store.database import Database
 from gateway.store.locking import in_turn
 from gateway.store.tables import identities, users
 from gateway.store.users import LIVING, USER, add_user, living_user, user_of
+
+# Who was deleted is disabled, and has no name any more.
+_ANYBODY = select(users.c.id, func.coalesce(users.c.username, ""), users.c.role, users.c.disabled, users.c.created_at)
 
 
 class SqlIdentities:
@@ -65,10 +68,11 @@ class SqlIdentities:
         def work(connection: Connection) -> None:
             in_turn(connection, "users")
             living_user(connection, user_id)
-            found = _find(connection, issuer, subject)
+            found = _find(connection, issuer, subject, living=True)
             if found is not None and found.id != user_id:
                 raise Conflict("identity_taken", f"They are linked to the user {found.id}: unlink them first.")
             if found is None:
+                connection.execute(_unlink(issuer, subject))  # of a user who was deleted
                 _link(connection, user_id, issuer, subject, by=by, now=now)
 
         await write_noted(self._database, work)
@@ -76,8 +80,8 @@ class SqlIdentities:
     async def unlink(self, issuer: str, subject: str, *, by: Actor, now: int) -> str:
         def work(connection: Connection) -> str:
             in_turn(connection, "users")
-            statement = delete(identities).where(identities.c.issuer == issuer, identities.c.subject == subject)
-            user_id: str | None = connection.execute(statement.returning(identities.c.user_id)).scalar_one_or_none()
+            statement = _unlink(issuer, subject).returning(identities.c.user_id)
+            user_id: str | None = connection.execute(statement).scalar_one_or_none()
             if user_id is None:
                 raise NotFound("identity")
             detail = {"issuer": issuer, "subject": subject}
@@ -88,7 +92,8 @@ class SqlIdentities:
 
     async def list(self, user_id: str) -> Sequence[tuple[str, str]]:
         def read(connection: Connection) -> Sequence[tuple[str, str]]:
-            living_user(connection, user_id)
+            if connection.execute(select(users.c.id).where(users.c.id == user_id)).one_or_none() is None:
+                raise NotFound("user")
             statement = (
                 select(identities.c.issuer, identities.c.subject)
                 .where(identities.c.user_id == user_id)
@@ -99,12 +104,18 @@ class SqlIdentities:
         return await self._database.read(read)
 
 
-def _find(connection: Connection, issuer: str, subject: str) -> User | None:
-    statement = LIVING.join_from(users, identities, identities.c.user_id == users.c.id).where(
-        identities.c.issuer == issuer, identities.c.subject == subject
-    )
-    row = connection.execute(statement).one_or_none()
+def _find(connection: Connection, issuer: str, subject: str, *, living: bool = False) -> User | None:
+    statement = (LIVING if living else _ANYBODY).join_from(users, identities, identities.c.user_id == users.c.id)
+    row = connection.execute(statement.where(*_are(issuer, subject))).one_or_none()
     return None if row is None else user_of(row)
+
+
+def _are(issuer: str, subject: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return identities.c.issuer == issuer, identities.c.subject == subject
+
+
+def _unlink(issuer: str, subject: str) -> Delete:
+    return delete(identities).where(*_are(issuer, subject))
 
 
 def _free(connection: Connection, usernames: Sequence[str]) -> str:
@@ -117,8 +128,6 @@ def _free(connection: Connection, usernames: Sequence[str]) -> str:
 
 
 def _link(connection: Connection, user_id: str, issuer: str, subject: str, *, by: Actor, now: int) -> None:
-    # What a version before this one left of a deleted user, which did not know of identities.
-    connection.execute(delete(identities).where(identities.c.issuer == issuer, identities.c.subject == subject))
     connection.execute(insert(identities).values(issuer=issuer, subject=subject, user_id=user_id, created_at=now))
     detail = {"issuer": issuer, "subject": subject}
     note(connection, "identity_linked", target=user_id, by=by, now=now, detail=detail)

@@ -25,6 +25,8 @@ from gateway.model import (
 from gateway.store import append, leaving, marking, pages
 from gateway.store.database import Database
 
+PAGES_AT_ONCE = 20
+"""Who waits for a page of one group writes it in one turn of the event loop: 2000 frames at most."""
 OVERFULL_STEP = 20_000
 TRIM_USERS, TRIM_STEP = 200, 1000
 """Users whose inboxes one transaction of a trim holds at most, and entries that it moves."""
@@ -44,7 +46,7 @@ class SqlInbox:
         self._appends = Group(self._append, limit=1000, weight=2000, measure=lambda request: len(request.drafts))
         self._acks = Group(self._acknowledge)
         self._openings = Group(self._open, limit=200)
-        self._pages = Group(self._read, limit=50)  # rows become objects on the event loop: 5000 at most in one go
+        self._pages = Group(self._read, limit=PAGES_AT_ONCE)
         self._states = Group(self._count, limit=500, weight=2000, measure=len)
 
     async def settled(self) -> None:

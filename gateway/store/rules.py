@@ -31,7 +31,7 @@ _BAN = (
 _SIGNED_OUT = select(revocations.c.number).where(revocations.c.kind == "user")
 
 BAN_LIFE = 25 * 3600 * 1000
-"""Milliseconds. Longer than any access token can live (a day at most), where the setting is not at hand."""
+"""Milliseconds. Longer than any access token can live (a day at most): for an epoch, whoever gives it."""
 
 SIGN_IN_TAKES = 60_000
 """Milliseconds a sign-in may last between reading the clock and its session. Bounds how long a clock that was set back
@@ -116,21 +116,29 @@ def is_signed_out(connection: Connection, user_id: str, *, now: int) -> bool:
     return connection.execute(overtaken.limit(1)).one_or_none() is not None
 
 
+def standing_rule(connection: Connection, kind: str, subject: str, *, now: int) -> Row[*tuple[Any, ...]] | None:
+    """The row of ``revocations`` that ends this session or token already."""
+    mine = (revocations.c.kind == kind, revocations.c.subject == subject, revocations.c.until > now)
+    return connection.execute(select(revocations).where(*mine).order_by(revocations.c.number).limit(1)).one_or_none()
+
+
+def ban_of(row: Row[*tuple[Any, ...]]) -> Ban:
+    """The ban that a whole row of ``revocations`` is."""
+    return Ban(row.number, row.kind, row.subject, row.user_id, row.cut, row.until, row.why)
+
+
 def session_rule(session: str, user_id: str, *, why: str, until: int) -> dict[str, Any]:
     return {"kind": "session", "subject": session, "user_id": user_id, "cut": None, "until": until, "why": why}
 
 
-def rules_since(connection: Connection, number: int, *, now: int) -> list[Ban]:
+def rules_since(connection: Connection, number: int, *, now: int, limit: int | None = None) -> list[Ban]:
     rows = connection.execute(
         select(*_BAN)
         .where(revocations.c.number > number, revocations.c.until > now, revocations.c.kind.in_(RULES))
         .order_by(revocations.c.number)
+        .limit(limit)
     )
-    return [_ban(row) for row in rows]
-
-
-def _ban(row: Row[*tuple[Any, ...]]) -> Ban:
-    return Ban(*row)
+    return [Ban(*row) for row in rows]
 
 
 def target_text(target: Target) -> str:

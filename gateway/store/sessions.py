@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, tuple_, update
 
 from gateway.closing import TOKEN_REVOKED
 from gateway.errors import BadCredentials, NotFound, UserDisabled
@@ -17,7 +17,7 @@ from gateway.model import Actor, Session, User
 from gateway.store.database import Database
 from gateway.store.listed import pair_of
 from gateway.store.locking import hold_user
-from gateway.store.rules import BAN_LIFE, end_sessions, is_signed_out
+from gateway.store.rules import end_sessions, is_signed_out
 from gateway.store.tables import inboxes, sessions, users
 from gateway.store.users import USER
 
@@ -53,6 +53,7 @@ class SqlSessions:
         now: int,
         expires_at: int,
         limit: int,
+        until: int,
     ) -> Session:
         """At most ``limit`` sessions of a user live: those that were refreshed longest ago end (``token_revoked``).
 
@@ -86,7 +87,7 @@ class SqlSessions:
                 why=TOKEN_REVOKED.reason,
                 by=Actor(user_id, address),
                 now=now,
-                until=now + BAN_LIFE,
+                until=until,
             )
             session = Session(id, user_id, device, address, now, now, expires_at, row.acked)
             connection.execute(
@@ -159,11 +160,11 @@ class SqlSessions:
         return await self._database.read(read)
 
     async def list(
-        self, user_id: str | None, *, now: int, limit: int, cursor: str | None
+        self, user_id: str | None, *, now: int, idle: int, limit: int, cursor: str | None
     ) -> tuple[Sequence[Session], str | None]:
         statement = (
             select(*SESSION)
-            .where(sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
+            .where(*_lives(now, idle))
             .order_by(sessions.c.created_at.desc(), sessions.c.id.desc())
             .limit(limit + 1)
         )
@@ -180,11 +181,13 @@ class SqlSessions:
 
         return await self._database.read(read)
 
-    async def purge(self, *, before: int, limit: int) -> int:
-        old = (
-            select(sessions.c.id).where(or_(sessions.c.ended_at < before, sessions.c.expires_at < before)).limit(limit)
-        )
-        # Looked for by a reader: it walks the whole table, and whoever writes would wait for it.
+    async def purge(self, *, before: int, idle: int, limit: int) -> int:
+        last = before - idle
+        # The time of its beginning says nothing more; but there is an index on it, as on the other two.
+        idled = and_(sessions.c.created_at < last, sessions.c.refreshed_at < last)
+        over = or_(sessions.c.ended_at < before, sessions.c.expires_at < before, idled)
+        old = select(sessions.c.id).where(over).limit(limit)
+        # Looked for by a reader: it walks over all that began long ago, and whoever writes would wait for it.
         ids = await self._database.read(lambda connection: connection.execute(old).scalars().all())
         if not ids:
             return 0

@@ -216,7 +216,12 @@ _AUDIT_STAYS = {
             "CREATE TRIGGER audit_stays_insert BEFORE INSERT ON audit"
             " WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)"
             " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
-        )
+        ),
+        # Below the first nobody looks. Only afterwards: before it, a number that was left out is -1.
+        (
+            "CREATE TRIGGER audit_stays_above_zero AFTER INSERT ON audit WHEN NEW.number < 1"
+            " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
+        ),
     ],
     "postgresql": [
         (
@@ -226,6 +231,10 @@ _AUDIT_STAYS = {
         (
             "CREATE TRIGGER audit_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
             " FOR EACH STATEMENT EXECUTE FUNCTION audit_stays()"
+        ),
+        (
+            "CREATE TRIGGER audit_stays_above_zero BEFORE INSERT ON audit"
+            " FOR EACH ROW WHEN (NEW.number < 1) EXECUTE FUNCTION audit_stays()"
         ),
     ],
 }
@@ -251,7 +260,7 @@ used_tickets = Table(
     sqlite_with_rowid=False,
 )
 
-# Who somebody is that signed in with the token of a trusted issuer. Goes with the user.
+# Who somebody is that signed in with the token of a trusted issuer. Outlives the user: who was deleted stays out.
 identities = Table(
     "identities",
     metadata,

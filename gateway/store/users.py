@@ -15,7 +15,7 @@ from gateway.store.audit import note, write_noted
 from gateway.store.database import Database
 from gateway.store.locking import hold_inboxes, hold_user, in_turn
 from gateway.store.rules import end_user
-from gateway.store.tables import identities, inbox, inboxes, users
+from gateway.store.tables import inbox, inboxes, users
 
 USER = (users.c.id, users.c.username, users.c.role, users.c.disabled, users.c.created_at)
 LIVING = select(*USER).where(users.c.deleted_at.is_(None))
@@ -150,7 +150,6 @@ class SqlUsers:
             ids = connection.execute(select(inbox.c.id).where(inbox.c.user_id == id)).scalars().all()
             leaving.leave(connection, ids, way="trimmed", now=now)
             connection.execute(delete(inboxes).where(inboxes.c.user_id == id))
-            connection.execute(delete(identities).where(identities.c.user_id == id))
             bans = end_user(connection, id, why=TOKEN_REVOKED.reason, by=by, now=now, until=until)
             connection.execute(
                 update(users)

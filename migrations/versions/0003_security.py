@@ -51,6 +51,10 @@ def upgrade() -> None:
             "CREATE TRIGGER audit_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
             " FOR EACH STATEMENT EXECUTE FUNCTION audit_stays()"
         )
+        op.execute(
+            "CREATE TRIGGER audit_stays_above_zero BEFORE INSERT ON audit"
+            " FOR EACH ROW WHEN (NEW.number < 1) EXECUTE FUNCTION audit_stays()"
+        )
     else:
         for what in ("UPDATE", "DELETE"):
             op.execute(
@@ -63,16 +67,23 @@ def upgrade() -> None:
             " WHEN EXISTS (SELECT 1 FROM audit WHERE number = NEW.number)"
             " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
         )
+        # Only afterwards: before it, a number that was left out is -1.
+        op.execute(
+            "CREATE TRIGGER audit_stays_above_zero AFTER INSERT ON audit WHEN NEW.number < 1"
+            " BEGIN SELECT RAISE(ABORT, 'rows of the audit stay as they are'); END"
+        )
 
 
 def downgrade() -> None:
     if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP TRIGGER audit_stays_above_zero ON audit")
         op.execute("DROP TRIGGER audit_stays ON audit")
         op.execute("DROP FUNCTION audit_stays()")
     else:
         op.execute("DROP TRIGGER audit_stays_update")
         op.execute("DROP TRIGGER audit_stays_delete")
         op.execute("DROP TRIGGER audit_stays_insert")
+        op.execute("DROP TRIGGER audit_stays_above_zero")
     op.drop_table("identities")
     op.drop_table("used_tickets")
     op.drop_table("failures")

@@ -201,7 +201,7 @@ class FakeLogin:
     async def client_credentials(
         self, client_id: str, secret: str, *, scope: str | None, **more: object
     ) -> TokenAnswer:
-        if (client_id, secret) != ("c~shop", "right"):
+        if (client_id, secret) != ("c~" + "5" * 32, "right"):
             raise BadCredentials
         if scope not in (None, PUSH):
             raise Invalid("The client may not have this scope.", code="invalid_scope")
@@ -262,7 +262,9 @@ class FakeRevoker:
     def __init__(self) -> None:
         self.revoked: list[tuple[Target, str | None, Actor]] = []
 
-    async def revoke(self, target: Target, *, reason: str | None, by: Actor) -> tuple[Revocation, int]:
+    async def revoke(
+        self, target: Target, *, reason: str | None, by: Actor, listed: bool = True
+    ) -> tuple[Revocation, int]:
         self.revoked.append((target, reason, by))
         return Revocation("r1", target, reason, by.id, NOW, NOW), 3
 
@@ -325,6 +327,7 @@ def services() -> SimpleNamespace:
         login=FakeLogin(),
         users=FakeUsers(),
         sessions=FakeSessions(),
+        session_idle=10**9,
         revoker=FakeRevoker(),
         exposition=exposition,
         presence=FakePresence(),

@@ -12,7 +12,6 @@ from kept import KeptFailures
 
 from gateway.attempts import UNWRITTEN, WAITING, Attempts, places
 from gateway.errors import StoreUnavailable, TooManyAttempts, Unavailable
-from gateway.metrics import Metrics
 
 HOME, WORK, FAR = "192.0.2.7", "198.51.100.7", "203.0.113.7"
 LIMIT, WINDOW = 10, 900
@@ -24,10 +23,8 @@ class Door:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self.now = 1_800_000_000.0
-        self.failures, self.metrics = KeptFailures(), Metrics()
-        self.attempts = Attempts(
-            self.failures, secret=b"s" * 32, limit=limit, window=WINDOW, clock=lambda: self.now, metrics=self.metrics
-        )
+        self.failures = KeptFailures()
+        self.attempts = Attempts(self.failures, secret=b"s" * 32, limit=limit, window=WINDOW, clock=lambda: self.now)
         self.verified: list[tuple[str, str | None]] = []
         self.verifying = asyncio.Event()
         self.verifying.set()
@@ -164,9 +161,7 @@ async def test_without_an_address_there_is_the_account_alone(door: Door) -> None
 
 async def test_the_keys_tell_neither_name_nor_address(door: Door) -> None:
     await door.try_(account="my secret password")
-    other = Attempts(
-        door.failures, secret=b"t" * 32, limit=LIMIT, window=WINDOW, clock=lambda: door.now, metrics=door.metrics
-    )
+    other = Attempts(door.failures, secret=b"t" * 32, limit=LIMIT, window=WINDOW, clock=lambda: door.now)
     before = set(door.failures.rows)
     assert len(before) == 4
     assert all(len(key) == 16 for key in before)
@@ -352,8 +347,3 @@ async def test_a_limit_of_0_is_none() -> None:
     assert await door.at_once(500) == {"out": 500}
     assert {await client(door) for _ in range(100)} == {"out"}
     assert (door.failures.reads, door.failures.writes) == (0, 0)
-
-
-async def test_a_hit_is_a_metric(door: Door) -> None:
-    await door.tries(13)
-    assert b'gateway_rate_limited_total{policy="sign-in-address"} 3.0' in door.metrics.exposition()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 
@@ -29,6 +30,10 @@ def pem(key: PRIVATE, form: PrivateFormat = PrivateFormat.PKCS8, lock: KeySerial
 
 def public_pem(key: PRIVATE) -> str:
     return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def der(key: PRIVATE) -> bytes:
+    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def listed(alg: str, key: str, kid: str = "k1") -> str:
@@ -80,6 +85,8 @@ def test_a_generated_key_is_one_that_may_be_used() -> None:
         (public_pem(RSA_2048), "cannot be an HS256 secret"),
         (public_pem(P256), "cannot be an HS256 secret"),
         (pem(P256), "cannot be an HS256 secret"),
+        (base64.b64encode(der(P256)).decode(), "cannot be an HS256 secret"),
+        (base64.encodebytes(der(RSA_2048)).decode(), "cannot be an HS256 secret"),
         ("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ== somebody@somewhere", "cannot be an HS256 secret"),
         ('{"kty":"RSA","n":"sXchDaQebHnPiGvyDOAT4saGEUetSyo9MKLOoWFsueri","e":"AQAB"}', "cannot be an HS256 secret"),
     ],

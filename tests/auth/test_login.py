@@ -13,6 +13,7 @@ import pytest
 from kept import KeptFailures
 from passlib.hash import argon2
 
+from gateway.allowance import AT_ONCE, EVERY
 from gateway.attempts import Attempts
 from gateway.auth.passwords import Passwords
 from gateway.auth.refresh import RefreshTokens, sha256
@@ -21,16 +22,17 @@ from gateway.authn import Authn
 from gateway.errors import (
     BadCredentials,
     Invalid,
+    Limited,
     NotFound,
     StoreUnavailable,
     TokenRevoked,
     TooManyAttempts,
     UserDisabled,
 )
-from gateway.granting import Granting, TokenAnswer
-from gateway.login import Login, ban_until, new_client_secret
-from gateway.metrics import Metrics
-from gateway.model import Actor, Ban, Claims, Client, Session, User
+from gateway.granting import REFRESH_EVERY, REFRESHES_AT_ONCE, Granting, TokenAnswer, ban_until
+from gateway.limiting.memory import MemoryLimiter
+from gateway.login import Login, new_client_secret
+from gateway.model import Actor, Ban, Claims, Client, Principal, Session, User
 from gateway.ports import Audit, Clients, Sessions, Users
 from gateway.revocations import Revocations
 from gateway.trail import FAILURES_AT_ONCE, REFUSALS_AT_ONCE, Trail
@@ -110,6 +112,7 @@ class Store:
         now: int,
         expires_at: int,
         limit: int,
+        until: int,
     ) -> Session:
         if user_id not in self.users:
             raise BadCredentials
@@ -177,13 +180,13 @@ class House:
                 limit=failures,
                 window=900,
                 clock=lambda: self.now,
-                metrics=Metrics(),
             ),
             trail=Trail(cast("Audit", self.store), lambda: self.now),
             granting=Granting(
                 sessions=cast("Sessions", self.store),
                 keyring=self.keyring,
                 revocations=self.revocations,
+                limiter=MemoryLimiter(lambda: self.now),
                 server_key=KEY,
                 access_ttl=ACCESS,
                 session_ttl=SESSION,
@@ -199,10 +202,13 @@ class House:
     def apply(self, bans: Sequence[Ban]) -> int:
         return len(self.revocations.add(bans))
 
-    async def revoke(self, session: str, by: Actor, why: str) -> None:
+    async def revoke(self, session: str, by: Actor, why: str) -> bool:
         row = self.store.rows[session]
+        if row.session.ended_at is not None:
+            return False
         row.session = replace(row.session, ended_at=int(self.now * 1000), ended_why=why)
         self.revoked.append((session, by, why))
+        return True
 
     def add(self, id: str, stored: str, *, role: str = "user", disabled: bool = False) -> None:
         self.store.users[id] = User(id, id.upper(), cast("Any", role), disabled, 0), stored
@@ -440,10 +446,50 @@ async def test_RT_05_the_grace_is_for_the_direct_predecessor_only(house: House) 
 async def test_RT_05_reuse_is_recognised_hundreds_of_generations_later(house: House) -> None:
     first = answer = await house.sign_in()
     for _ in range(700):
+        house.now += REFRESH_EVERY
         answer = await house.refresh(answer)
     with pytest.raises(BadCredentials):
         await house.refresh(first)
     assert len(house.revoked) == 1
+
+
+async def test_RT_02_of_many_that_reuse_a_token_at_once_one_is_noted(house: House) -> None:
+    first = await house.sign_in()
+    await house.refresh(first)
+    house.now += GRACE + 1
+    answers = await asyncio.gather(*(house.refresh(first) for _ in range(20)), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {BadCredentials}
+    assert [action for action, *_ in house.store.audited].count("refresh_reuse") == 1
+
+
+async def test_a_session_is_refreshed_only_so_often_and_the_refused_token_stays_good(house: House) -> None:
+    answer = await house.sign_in()
+    for _ in range(REFRESHES_AT_ONCE):
+        before, answer = answer, await house.refresh(answer)
+    with pytest.raises(Limited) as refusal:
+        await house.refresh(answer)
+    assert (refusal.value.policy, refusal.value.quota, refusal.value.window) == ("refreshes", 60, 600)
+    assert refusal.value.retry_after == pytest.approx(REFRESH_EVERY, abs=0.01)
+    assert _text(await house.refresh(before)) == _text(answer), "a lost answer is no refresh"
+    other = await house.sign_in()
+    assert await house.refresh(other), "each session for itself"
+    house.now += REFRESH_EVERY
+    answer = await house.refresh(answer)
+    with pytest.raises(Limited):
+        await house.refresh(answer)
+    house.now -= 3_600
+    with pytest.raises(Limited) as refusal:
+        await house.refresh(answer)
+    assert refusal.value.retry_after < 3 * REFRESH_EVERY, "a clock that was set back keeps nobody out for its hour"
+
+
+async def test_who_makes_tokens_that_live_for_seconds_may_refresh_as_quickly(stored: str) -> None:
+    granting = House(Passwords(1)).login._granting
+    granting.access_ttl = 4
+    session = Session("s", "alice", None, None, 0, 0, 10**12, 0)
+    granting.allow_refresh(session, generation=REFRESHES_AT_ONCE + 50, now=2.0 * 51)
+    with pytest.raises(Limited):
+        granting.allow_refresh(session, generation=REFRESHES_AT_ONCE + 51, now=2.0 * 51)
 
 
 async def test_a_forged_token_ends_nobodys_session(house: House) -> None:
@@ -630,6 +676,26 @@ async def test_a_password_set_by_somebody_else_is_checked_and_hashed(house: Hous
         with pytest.raises(Invalid) as refusal:
             await house.login.hash_new(common, username="Bob-the-bobber")
         assert (refusal.value.code, refusal.value.errors[0][0]) == ("password_common", "/password")
+
+
+async def test_a_user_signs_in_only_so_often_and_others_are_not_concerned(house: House, stored: str) -> None:
+    house.add("bob", stored)
+    alice = house.store.users["alice"][0]
+    begin = house.login._granting.begin
+    for _ in range(AT_ONCE):
+        await begin(alice, device=None, address=None, now=house.now)
+    with pytest.raises(Limited) as refusal:
+        await house.sign_in()
+    assert (refusal.value.policy, refusal.value.quota, refusal.value.window) == ("sign-ins", AT_ONCE, AT_ONCE * EVERY)
+    assert refusal.value.retry_after == pytest.approx(EVERY)
+    assert (len(house.store.rows), house.store.audited) == (AT_ONCE, [])
+    assert await house.sign_in("bob")
+    house.now += EVERY
+    own = await house.sign_in()
+    with pytest.raises(Limited):  # a new password writes as much as a sign-in
+        await house.login.change_password(Principal(house.claims(own)), PASSWORD, "another horse", address="192.0.2.1")
+    house.now += EVERY
+    await house.login.change_password(Principal(house.claims(own)), PASSWORD, "another horse", address="192.0.2.1")
 
 
 def test_a_client_secret_is_random_and_kept_as_its_hash() -> None:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway.allowance import AT_ONCE, EVERY
 from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring, generate_signing_key
 from gateway.authn import Authn
-from gateway.errors import RevocationsStale
+from gateway.errors import Limited, RevocationsStale
+from gateway.limiting.memory import MemoryLimiter
 from gateway.model import Actor, Ban, Session, Target, User, millis
 from gateway.presented import PresentedTokens
 from gateway.revocations import FRESH_FOR, Revocations
@@ -42,6 +44,7 @@ class House:
             sessions=fake,
             denylist=self.denylist,
             revoker=fake,
+            limiter=MemoryLimiter(lambda: self.monotonic),
             clock=lambda: self.now,
         )
 
@@ -56,9 +59,9 @@ class House:
         self.revoked.append((target, by, listed))
         return None, 0
 
-    def token(self) -> str:
+    def token(self, id: str = "T1") -> str:
         return self.keyring.sign(
-            subject="ada", client_id="c~gateway", scopes=frozenset({"inbox"}), session="S1", token_id="T1", now=NOW,
+            subject="ada", client_id="c~gateway", scopes=frozenset({"inbox"}), session="S1", token_id=id, now=NOW,
             ttl=900,
         )  # fmt: skip
 
@@ -104,6 +107,21 @@ async def test_REV_01_a_revoked_token_is_not_revoked_again(house: House) -> None
     house.denylist.add([Ban(1, "token", "T1", None, None, 10**15, "token_revoked")])
     await house.presented.revoke(house.token(), address="192.0.2.1", request_id="r")
     assert house.revoked == [(Target(token_id="T1"), Actor("ada", "192.0.2.1", "r"), False)]
+
+
+async def test_REV_01_who_ends_one_token_after_the_other_is_told_to_wait_and_can_end_the_session(house: House) -> None:
+    for number in range(AT_ONCE):
+        await house.presented.revoke(house.token(f"T{number}"), address=None)
+    with pytest.raises(Limited) as refusal:
+        await house.presented.revoke(house.token("last"), address=None)
+    assert (refusal.value.policy, refusal.value.retry_after) == ("token-revocations", EVERY)
+    house.denylist.add([Ban(1, "token", "T1", None, None, 10**15, "token_revoked")])
+    await house.presented.revoke(house.token("T1"), address=None)
+    await house.presented.revoke(house.current, address=None)
+    assert house.revoked[-1][0] == Target(session="S1")
+    house.monotonic += EVERY
+    await house.presented.revoke(house.token("last"), address=None)
+    assert len(house.revoked) == AT_ONCE + 2
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 7])

@@ -45,6 +45,7 @@ class World:
             now=self.now,
             expires_at=self.now + 365 * DAY,
             limit=limit,
+            until=self.until,
         )
 
     def draft(

@@ -21,6 +21,8 @@ ANYWHERE = (
         "INSERT INTO audit (number, at, actor, action, detail) VALUES (1, 0, 'nobody', 'nothing', '{}')"
         " ON CONFLICT (number) DO UPDATE SET actor = excluded.actor"
     ),
+    "INSERT INTO audit (number, at, actor, action, detail) VALUES (0, 0, 'nobody', 'nothing', '{}')",
+    "INSERT INTO audit (number, at, actor, action, detail) VALUES (-5, 0, 'nobody', 'nothing', '{}')",
 )
 SQLITE = (
     "INSERT OR REPLACE INTO audit (number, at, actor, action, detail) VALUES (1, 0, 'nobody', 'nothing', '{}')",

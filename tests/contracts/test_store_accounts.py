@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.contracts.conftest import World
 
 HOUR = 3600 * 1000
+DAY = 24 * HOUR
 
 
 async def rotate(world: World, session: str, *, generation: int, presented: bytes, successor: bytes) -> bool:
@@ -24,9 +25,11 @@ async def rotate(world: World, session: str, *, generation: int, presented: byte
     return found is not None
 
 
-async def revoke(world: World, target: Target, *, by: Actor | None = None, reason: str | None = None) -> Revocation:
+async def revoke(
+    world: World, target: Target, *, by: Actor | None = None, reason: str | None = None, listed: bool = True
+) -> Revocation:
     return await world.store.revocations.revoke(
-        target, why="token_revoked", reason=reason, by=by or world.by, now=world.now, until=world.until
+        target, why="token_revoked", reason=reason, by=by or world.by, now=world.now, until=world.until, listed=listed
     )
 
 
@@ -244,14 +247,14 @@ async def test_sessions_are_listed_newest_first_while_they_live(world: World) ->
     await revoke(world, Target(session=ids[1]))
 
     async def find(user: str | None, limit: int, cursor: str | None = None) -> tuple[list[str], str | None]:
-        found, next_ = await world.store.sessions.list(user, now=world.now, limit=limit, cursor=cursor)
+        found, next_ = await world.store.sessions.list(user, now=world.now, idle=1000 * DAY, limit=limit, cursor=cursor)
         return [session.id for session in found], next_
 
     first, cursor = await find("ann", 2)
     assert first == ["s4", "s3"]
     assert await find("ann", 2, cursor) == (["s0"], None)
     assert await find(None, 9) == (["s4", "s3", "s2", "s0"], None)
-    found, _ = await world.store.sessions.list("ann", now=world.now + 400 * 24 * HOUR, limit=9, cursor=None)
+    found, _ = await world.store.sessions.list("ann", now=world.now + 400 * DAY, idle=1000 * DAY, limit=9, cursor=None)
     assert list(found) == []
     with pytest.raises(Invalid):
         await find("ann", 2, "nonsense")
@@ -267,18 +270,39 @@ async def test_more_sessions_than_the_limit_push_the_longest_unused_out(world: W
     await world.session(limit=2)
     assert (await world.store.sessions.get(first.id)).ended_at is None
     assert (await world.store.sessions.get(second.id)).ended_why == "token_revoked"
-    assert [ban.subject for ban in await bans(world)] == [second.id]
+    assert [(ban.subject, ban.until) for ban in await bans(world)] == [(second.id, world.until)]
 
 
 async def test_sessions_that_ended_long_ago_are_purged(world: World) -> None:
     await world.user()
     gone, alive = await world.session(), await world.session()
     await revoke(world, Target(session=gone.id))
-    assert await world.store.sessions.purge(before=world.now, limit=9) == 0
-    assert await world.store.sessions.purge(before=world.now + 1, limit=9) == 1
+    assert await world.store.sessions.purge(before=world.now, idle=DAY, limit=9) == 0
+    assert await world.store.sessions.purge(before=world.now + 1, idle=DAY, limit=9) == 1
     with pytest.raises(NotFound):
         await world.store.sessions.get(gone.id)
     assert (await world.store.sessions.get(alive.id)).ended_at is None
+
+
+async def test_a_session_that_idles_is_neither_listed_nor_kept_for_ever(world: World) -> None:
+    await world.user()
+    idle, used = await world.session(), await world.session()
+
+    async def listed() -> list[str]:
+        found, _ = await world.store.sessions.list(None, now=world.now, idle=DAY, limit=9, cursor=None)
+        return [session.id for session in found]
+
+    world.now += HOUR - 1
+    assert await rotate(world, used.id, generation=0, presented=b"hash 0", successor=b"1")
+    world.now += DAY - HOUR
+    assert set(await listed()) == {idle.id, used.id}
+    world.now += 1
+    assert await listed() == [used.id]
+    assert await world.store.sessions.purge(before=world.now, idle=DAY, limit=9) == 0
+    assert await world.store.sessions.purge(before=world.now + 1, idle=DAY, limit=9) == 1
+    with pytest.raises(NotFound):
+        await world.store.sessions.get(idle.id)
+    assert (await world.store.sessions.get(used.id)).ended_at is None
 
 
 async def test_a_revocation_that_answered_leaves_nothing_to_refresh(world: World) -> None:
@@ -308,6 +332,27 @@ async def test_revoking_a_session_ends_it_and_can_be_done_twice(world: World) ->
     with pytest.raises(NotFound) as missing:
         await revoke(world, Target(session="none"))
     assert missing.value.code == "unknown_session"
+
+
+@pytest.mark.parametrize("kind", ["logout", "session", "token"])
+async def test_what_nobody_lists_is_written_once_however_many_end_it_at_once(world: World, kind: str) -> None:
+    await world.user()
+    session = (await world.session()).id
+    target = Target(token_id="jti") if kind == "token" else Target(session=session)
+    how = {"by": Actor("ann")} if kind == "logout" else {"by": Actor("c~gateway"), "listed": False}
+    done = await asyncio.gather(*(revoke(world, target, **how) for _ in range(50)))
+    assert sum(one.written for one in done) == 1
+    assert len({(one.id, one.bans) for one in done}) == 1
+    assert await bans(world) == list(done[0].bans)
+    rows, _ = await world.store.audit.list(limit=200, cursor=None)
+    assert len([row for row in rows if row.action in ("revoked", "session_ended")]) == 1
+    listed = await revoke(world, target, reason="by an admin")
+    assert (listed.written, len(await bans(world))) == (True, 2)
+    found, _ = await world.store.revocations.list(now=world.now, limit=9, cursor=None)
+    assert [one.id for one in found] == [listed.id]
+    world.now += 1_000_000
+    assert await bans(world) == []
+    assert (await revoke(world, target, **how)).written, "nothing says any more that it is over"
 
 
 async def test_revoking_a_user_ends_the_sessions_signed_in_until_then(world: World) -> None:
@@ -346,6 +391,7 @@ async def test_rules_are_read_from_a_number_on_while_they_are_in_force(world: Wo
     assert second.number > first.number
     assert list(await since(0, now=world.now)) == [first, second]
     assert list(await since(first.number, now=world.now)) == [second]
+    assert list(await since(0, now=world.now, limit=1)) == [first]
     assert list(await since(0, now=first.until)) == [second]
     assert list(await since(second.number, now=world.now)) == []
 

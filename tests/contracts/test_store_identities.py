@@ -89,15 +89,30 @@ async def test_two_issuers_do_not_share_a_user(world: World) -> None:
     assert await world.store.identities.list("ada") == [(IDP, "ada"), (OTHER, "ada")]
 
 
-async def test_a_deleted_user_takes_the_identities_along_and_the_id_is_not_given_again(world: World) -> None:
+async def test_who_was_deleted_stays_out_by_whatever_id_until_an_operator_says_otherwise(world: World) -> None:
+    identities = world.store.identities
     await admit(world)
-    await world.store.identities.link("ada", OTHER, "x", by=world.by, now=world.now)
+    for subject in ("x", "y", "z"):
+        await identities.link("ada", OTHER, subject, by=world.by, now=world.now)
+    await identities.unlink(OTHER, "z", by=world.by, now=world.now)
     await world.store.users.delete("ada", by=world.by, now=world.now, until=world.until)
-    assert await world.store.identities.find(IDP, "ada") is None
-    assert await world.store.identities.find(OTHER, "x") is None
-    assert await refused(world) == "id_taken"
-    assert await refused(world, link=True) == "id_taken"
+    gone = User("ada", "", "user", True, world.now)
+    assert await identities.list("ada") == [(IDP, "ada"), (OTHER, "x"), (OTHER, "y")]
+    for issuer, subject in ((IDP, "ada"), (OTHER, "x")):
+        assert await identities.find(issuer, subject) == gone
+        for link in (False, True):
+            assert await admit(world, subject, issuer=issuer, id="another", link=link) == gone
+    assert await people(world.store) == 0
+    # The id is not given again to anybody else either.
+    assert await refused(world, id="ada", issuer=OTHER, subject="z") == "id_taken"
+    assert await refused(world, id="ada", issuer=OTHER, subject="z", link=True) == "id_taken"
+    # On purpose: as a new user, or as one who is there.
+    assert await identities.unlink(OTHER, "x", by=world.by, now=world.now) == "ada"
     assert (await admit(world, "x", issuer=OTHER)).id == "x"
+    ann = await world.user("ann")
+    await identities.link("ann", OTHER, "y", by=world.by, now=world.now)
+    assert await identities.find(OTHER, "y") == ann
+    assert await identities.list("ada") == [(IDP, "ada")]
 
 
 async def test_a_disabled_user_is_found_as_disabled(world: World) -> None:

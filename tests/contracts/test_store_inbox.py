@@ -246,7 +246,7 @@ async def test_a_new_session_starts_at_the_highest_any_device_acknowledged(world
     await world.store.revocations.revoke(
         Target(session=old.id), why="token_revoked", reason=None, by=world.by, now=world.now, until=world.until
     )
-    await world.store.sessions.purge(before=world.now + 1, limit=9)
+    await world.store.sessions.purge(before=world.now + 1, idle=DAY, limit=9)
     assert (await world.session()).cursor == 2
 
 

@@ -6,6 +6,7 @@ The schema of a newer version comes in the middle of it, as it does in a real up
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 from collections import Counter
@@ -99,17 +100,19 @@ async def migrate(url: str) -> None:
 
 
 class SigningIn:
-    """Somebody who signs in at one of ``serving``, all the time. ``answers``: how often with which status."""
+    """People who sign in at one of ``serving``, one after the other, all the time: nobody too often. ``answers``: how
+    often with which status."""
 
-    def __init__(self, user: User, serving: list[FastNode], row: Row) -> None:
-        self._user, self.serving, self._row = user, serving, row
+    def __init__(self, users: list[User], serving: list[FastNode], row: Row) -> None:
+        self._users, self.serving, self._row = itertools.cycle(users), serving, row
         self.answers: Counter[int] = Counter()
 
     async def live(self) -> None:
         while True:
             caller = Caller(self._row.rng.choice(self.serving).port, patience=10.0)
+            name = next(self._users).username
             try:
-                body = {"username": self._user.username, "password": f"pw of {self._user.username}"}
+                body = {"username": name, "password": f"pw of {name}"}
                 self.answers[(await caller.ask("POST", "/auth/login", body=body)).status] += 1
             except Unanswered:
                 self.answers[0] += 1
@@ -124,7 +127,7 @@ async def test_P5_three_nodes_are_replaced_one_after_the_other_and_a_newer_schem
 ) -> None:
     here = await fleet(drain_grace=5)
     serving = list(here.nodes)
-    people = SigningIn(await asyncio.to_thread(here.nodes[0].user), serving, row)
+    people = SigningIn([await asyncio.to_thread(here.nodes[0].user) for _ in range(5)], serving, row)
 
     async def replace(scene: Scene) -> None:
         signing_in = asyncio.create_task(people.live())

@@ -35,7 +35,17 @@ CHECKS: Any = [
 ]  # fmt: skip
 LONG = 86_400
 
-SCHEMA = schemathesis.openapi.from_dict(create_app(read_settings({})).openapi())
+
+def named() -> dict[str, Any]:
+    """The document without the answer that stands for all that it does not name: with it every status would do."""
+    document = create_app(read_settings({})).openapi()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            del operation["responses"]["default"]
+    return document
+
+
+SCHEMA = schemathesis.openapi.from_dict(named())
 FOUND: list[Any] = [one.ok() for one in cast("Any", SCHEMA.get_all_operations())]
 OPERATIONS = {f"{one.method.upper()} {one.path}": one for one in FOUND}
 

@@ -16,8 +16,9 @@ from wire import eventually_async
 
 from gateway.limiting import redis as limiting
 from gateway.limiting.redis import RedisLimiter
-from gateway.limiting.script import SharedBuckets, Take, Unreached
+from gateway.limiting.script import SharedBuckets, Take
 from gateway.model import Policy
+from gateway.redis_link import Unreached
 
 TEN = Policy("ten", rate=0.0001, burst=10)
 NODES = 2

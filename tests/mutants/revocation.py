@@ -108,6 +108,27 @@ REVOCATION = (
         ],
     ),
     Mutant(
+        "let-in-once",
+        "whoever was let in before the body was read stays in, however long that takes: a revoked admin makes users",
+        [
+            Edit(
+                "gateway/api/deps.py",
+                """
+     authn = services_of(request).authn
++    if "gateway.principal" in request.scope:
++        return request.scope["gateway.principal"]
+     token = bearer(request)
+""",
+            )
+        ],
+        [
+            Sight(
+                "tests/security/test_rev_slow.py::test_REV_03_a_request_that_was_begun_before_it_does_nothing_after_it",
+                r"assert \(20[014], ''\) == \(401, 'token_revoked'\)",
+            )
+        ],
+    ),
+    Mutant(
         "refresh-without-swap",
         "a refresh replaces whatever is stored: two at once have two successors, and a stolen chain goes on",
         [

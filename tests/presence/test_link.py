@@ -1,4 +1,4 @@
-"""The link of presence to Redis, in the loop that the gateway runs in: however a connection breaks, it is one word."""
+"""The link to Redis, in the loop that the gateway runs in: however a connection breaks, it is one word."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import uvloop
 from servers import Redis
 
-from gateway.presence.link import Link, Unreached
+from gateway.redis_link import Link, Unreached
 
 
 def test_a_connection_that_is_gone_before_anybody_noticed_is_unreached_and_the_next_one_works(redis: Redis) -> None:

@@ -17,10 +17,10 @@ from wire import eventually_async
 from gateway.model import PresenceInfo
 from gateway.presence import redis as asking
 from gateway.presence import upkeep
-from gateway.presence.link import Command, Link, Unreached
 from gateway.presence.roll import Roll
 from gateway.presence.standing import Standing
 from gateway.presence.written import Keys, Part
+from gateway.redis_link import Command, Link, Unreached
 
 Launch = Callable[..., Any]
 KEYS = Keys.of(b"secret")

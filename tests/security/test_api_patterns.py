@@ -30,8 +30,10 @@ def test_LOG_03_a_line_is_searched_for_credentials_in_one_go() -> None:
     def line(piece: str) -> Callable[[int], object]:
         return lambda size: [redact(piece * (size // len(piece))) for _ in range(20)]
 
-    for piece in ("eyJ", "eyJeyJ.", "t~", "a.0.", "://a:", "bearer "):
+    for piece in ("eyJ", "eyJeyJ.", "t~", "a.0.", "://a:", "://", "://a@", "://a:@ ", "a:@", "bearer "):
         assert is_linear(line(piece)), piece
+    assert is_linear(lambda size: [redact("://" + "a:@" * (size // 3) + "/") for _ in range(20)])
+    assert is_linear(lambda size: [redact("://a:" + "b" * size) for _ in range(20)])
     assert "eyJhbGciOi" not in redact("x eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl y")
 
 

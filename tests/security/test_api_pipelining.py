@@ -7,6 +7,7 @@ import json
 import socket
 import time
 
+from rawpeer import Raw, head
 from wire import Node
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -56,18 +57,14 @@ def test_LOG_01_who_hangs_up_in_the_middle_of_a_pipeline_is_no_error(node: Node)
 def test_WSH_06_a_handshake_behind_a_request_without_answer_is_refused(node: Node) -> None:
     token = node.user().token()
     body = json.dumps({"username": "nobody", "password": "x" * 20}).encode()
-    sent = (
+    login = (
         b"POST /auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         % len(body)
     ) + body
-    sent += (
-        b"GET /ws HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + token.encode() + b"\r\nConnection: Upgrade\r\n"
-        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
-    with socket.create_connection(("127.0.0.1", node.port), timeout=3) as sock:
-        sock.sendall(sent)
-        got = b""
-        with contextlib.suppress(TimeoutError):
-            while data := sock.recv(65536):
-                got += data
-    assert b" 101 " not in got, "HTTP was written among the frames"
+    upgrade = head("/ws", f"Authorization: Bearer {token}")
+    alone, behind = Raw(node.port).send(upgrade), Raw(node.port).send(login + upgrade)
+    assert alone.response()[0] == 101, "by itself it is taken"
+    status, problem = behind.problem()
+    assert (status, problem["code"]) == (400, "bad_handshake"), "else HTTP is written among the frames"
+    for raw in (alone, behind):
+        raw.shut()

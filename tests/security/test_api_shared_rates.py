@@ -10,6 +10,8 @@ from faulty import FastNode
 from servers import Redis, short_directory
 from wire import eventually
 
+from gateway.allowance import AT_ONCE
+
 DEBT = 60
 """Notifications in one batch at a rate of one a second: nothing is let in for a minute afterwards."""
 
@@ -30,6 +32,10 @@ def spends(node: FastNode, token: str, user_id: str, *, amount: int = DEBT) -> i
         assert answer.headers["ratelimit-policy"] == '"push";q=1;w=1'
         assert answer.headers["ratelimit"] == f'"push";r=0;t={answer.headers["retry-after"]}'
     return answer.status_code
+
+
+def ends_a_token(node: FastNode, client: tuple[str, str]) -> int:
+    return node.request("POST", "/auth/revoke", data={"token": node.client_token(client)}).status_code
 
 
 def hits(node: FastNode) -> float:
@@ -57,7 +63,12 @@ def test_API_09_two_nodes_let_through_one_clients_rate_together_and_never_more_t
     assert [spends(node, token, user.id, amount=1) for node in (one, two)] == [429, 429]
     assert hits(two) == before + 1
 
+    client = one.client()
+    assert 429 in [ends_a_token(one, client) for _ in range(AT_ONCE + 20)]
+    assert 429 in [ends_a_token(two, client) for _ in range(3)], "one may be earned meanwhile"
+
     redis.kill()
+    assert [ends_a_token(two, client) for _ in range(3)] == [200] * 3
     token = one.client_token()
     assert [spends(node, token, user.id) for node in (one, two)] == [200, 200], "each by itself"
     assert [spends(node, token, user.id, amount=1) for node in (one, two)] == [429, 429], "and none is open"

@@ -66,6 +66,15 @@ def test_AUTH_08_behind_two_proxies_the_first_that_is_none_of_them_counts(start:
     assert codes == [401] * LIMIT + [429] * 2
 
 
+def test_AUTH_08_what_a_proxy_says_counts_only_if_it_is_an_address(start: Callable[..., Node]) -> None:
+    """Else whoever is passed on as he came stands in log and audit with as much text as fits into a field."""
+    node = start(forwarded_allow_ips="127.0.0.1")
+    for text in ("unknown", "x" * 7000, "192.0.2.7.9", f"{HOME}; x", f"{HOME}, unknown", f"fe80::1%{'z' * 7000}"):
+        assert seen_as(node, text) == "127.0.0.1", text
+    assert seen_as(node, f"::ffff:{HOME}") == HOME, "one spelling of it, as of the peer's own"
+    assert seen_as(node, "[2001:db8::1]:443") == "2001:db8::1"
+
+
 def has_ipv6() -> bool:
     with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
         return True

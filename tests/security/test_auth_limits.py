@@ -210,6 +210,8 @@ def test_AUTH_06_a_hit_stands_in_the_log_and_in_the_audit_trail_without_the_name
     assert hits[-1]["actor"] == "~"
     assert (hits[-1]["address"], hits[-1]["request_id"]) == (at(), "req-7")
     assert hits[-1]["detail"] == {"policy": "sign-in-address"}
+    counted = node.request("GET", "/metrics", token=node.admin, expect=200).text
+    assert 'gateway_rate_limited_total{policy="sign-in-address"} 30.0' in counted
     logged = [line for line in node.log_text().splitlines() if "sign-in refused" in line]
     assert len(logged) == 30
     assert re.search(r'"policy": ?"sign-in-address"', logged[0])
@@ -218,12 +220,19 @@ def test_AUTH_06_a_hit_stands_in_the_log_and_in_the_audit_trail_without_the_name
 
 def test_AUTH_06_a_foreign_page_cannot_fail_in_the_name_of_its_reader(door: Node, at: Place) -> None:
     """A form is sent without asking first: with it any page could lock out the address of whoever looks at it."""
-    user, here = door.user(), at()
+    user, client, here = door.user(), door.client(), at()
     form = {"grant_type": "password", "username": user.username, "password": WRONG}
     page = {"X-Forwarded-For": here, "Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}
     for _ in range(LIMIT + 2):
         assert door.request("POST", "/auth/token", data=form, headers=page).status_code == 403
-    answer = door.request(
-        "POST", "/auth/token", data={**form, "password": user.password}, headers={**page, "Origin": door.url}
-    )
+    wrong = {"token": "x", "client_id": client[0], "client_secret": WRONG}
+    for path in ("/auth/introspect", "/auth/revoke"):
+        for _ in range(LIMIT + 2):
+            answer = door.request("POST", path, data=wrong, headers=page)
+            assert (answer.status_code, answer.json()["code"]) == (403, "origin_refused")
+    own = {**page, "Origin": door.url}
+    answer = door.request("POST", "/auth/token", data={**form, "password": user.password}, headers=own)
     assert answer.status_code == 200, answer.text
+    for path in ("/auth/introspect", "/auth/revoke"):
+        answer = door.request("POST", path, data={**wrong, "client_secret": client[1]}, headers=own)
+        assert answer.status_code == 200, answer.text

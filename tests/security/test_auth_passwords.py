@@ -131,6 +131,7 @@ def test_AUTH_03_a_password_with_nul_is_not_cut_there(lenient: Node) -> None:
 
 def common(amount: int) -> list[str]:
     words = (Path(guessable.__file__).parent / LIST).read_text("ascii").partition("=" * 40 + "\n")[2].splitlines()
+    assert len(words) > 3000
     return [*words[:: len(words) // amount], "password", "12345678", "qwertyuiop", "PASSWORD1", "Jennifer"]
 
 

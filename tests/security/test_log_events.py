@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from logged import events, logged
+from rawpeer import Raw, head
+from websockets.exceptions import InvalidStatus
 from wire import ADMIN_PASSWORD, Node, claims_of
 
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -24,6 +26,21 @@ def named() -> dict[str, str]:
 @pytest.fixture
 def limited(start: Callable[..., Node]) -> Node:
     return start(push_rate=1, frame_burst=3, frame_rate=0.01, refresh_grace=0)
+
+
+def test_LOG_03_what_is_typed_where_a_client_id_belongs_is_not_written_down(node: Node) -> None:
+    """Nor in the audit trail: people paste their secret there. A client that can be one is named."""
+    client_id, _ = node.client()
+    typed = ("c~hunter2-canary", "c~" + "canary" * 9, "canary-alone", "c~" + "C" * 32 + "canary")
+    for name in (client_id, *typed):
+        form = {"grant_type": "client_credentials", "client_id": name, "client_secret": "wrong"}
+        node.request("POST", "/auth/token", data=form, expect=401)
+        node.request("POST", "/auth/introspect", data={"token": "x"}, auth=(name, "wrong"), expect=401)
+    rows = node.request("GET", "/admin/audit?limit=50", token=node.admin, expect=200).text
+    told = node.log_text()
+    assert "canary" not in rows + told
+    assert rows.count(client_id) == 3
+    assert len(events(node, "sign-in failed", target=client_id)) == 2
 
 
 async def test_LOG_01_who_comes_goes_and_is_kept_out_is_logged_with_time_and_request(limited: Node) -> None:
@@ -93,6 +110,17 @@ async def test_LOG_01_a_socket_is_logged_when_it_opens_and_when_it_closes(limite
     assert await node.refusal("garbage", headers=headers) == (1008, "token_invalid")
     request_id = headers["X-Request-Id"]
     assert logged(node, "socket refused", request_id=request_id, code=1008, reason="token_invalid", **HERE)
+    headers = {**named(), "Origin": "https://evil.example"}
+    with pytest.raises(InvalidStatus):
+        await node.raw(token, headers=headers)
+    about = {"request_id": headers["X-Request-Id"], "origin": "https://evil.example", "level": "warning", **HERE}
+    assert logged(node, "socket refused", code=403, reason="origin_refused", **about)
+    headers = {**named(), "Host": "a/b?"}
+    refused = Raw(node.port).send(head("/ws", *[f"{name}: {value}" for name, value in headers.items()]))
+    assert refused.problem()[0] == 400
+    refused.shut()
+    request_id = headers["X-Request-Id"]
+    assert logged(node, "socket refused", request_id=request_id, code=400, reason="bad_request", **HERE)
     told = node.request("GET", "/metrics", token=node.admin, expect=200).text
     assert 'gateway_rate_limited_total{policy="frames"} 1.0' in told
 

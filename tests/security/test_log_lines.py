@@ -13,7 +13,10 @@ from wire import Node, eventually
 
 LINE = '{"event": "forged", "level": "info"}'
 HOSTILE = f"a\r\n{LINE}\r\n2026-01-01T00:00:00.000Z info    forged\x1b[2J\x9b31m\x85{LINE}\u2028{LINE}\u2029\u202ex\x7f"
-OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+HOSTILE += "\u061c\u2060\xad\U000e0041"
+OBEYED = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\xad\u061c\u2028\u2029\u202a-\u202e\u2060-\u2064\u2066-\u2069\U000e0000-\U000e007f]"
+)
 TEXT_LINE = re.compile(
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error|critical) .*\[[a-z_.0-9]+\] ?"
 )
@@ -85,3 +88,11 @@ def test_LOG_02_hostile_strings_stay_on_their_line(start: Callable[..., Node], f
     else:
         assert [line for line in lines if TEXT_LINE.fullmatch(line) is None] == []
         assert not any(re.match(r"\S+ \w+ +forged", line) for line in lines)
+
+
+def test_LOG_02_a_long_path_is_told_by_its_beginning(node: Node) -> None:
+    path = "/the-beginning/" + "%1b" * 2500
+    node.request("GET", path, expect=404)
+    eventually(lambda: "/the-beginning/" in node.log_text(), what="it is logged")
+    (line,) = [line for line in node.log_text().split("\n") if "/the-beginning/" in line]
+    assert len(line) < 1000

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from pushing import Listener, pushing
 from wire import HS256_KEYS, Node, Socket, claims_of, eventually_async, forged, running
 
 
@@ -19,6 +20,24 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def at(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+async def test_REV_09_a_socket_that_is_being_told_hears_nothing_of_what_came_after_its_token_ended(
+    node: Node, shop: str
+) -> None:
+    user, bystander = node.user(), node.user()
+    token, beside = user.token(), Listener(await node.open(bystander.token()))
+    expires = int(time.time()) + 3
+    device = Listener(await node.open(forged(token, exp=expires)))
+    async with pushing(node, shop, user, bystander) as pusher:
+        heard, close = await device.ended()
+        ended, wall = time.monotonic(), time.time()
+        await pusher.past(5)
+    assert close == (1008, "token_expired")
+    assert abs(wall - expires) <= 1
+    assert heard, "pushes were on their way when it ended"
+    assert not [number for number, begun in pusher.begun if begun > ended and number in heard]
+    await beside.still_there()
 
 
 async def test_REV_09_a_socket_ends_when_its_token_expires(node: Node) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cluster import Cluster
+from faulty import FastNode
 from wire import Node, User, claims_of
 
 REVOKED = (1008, "token_revoked")
@@ -64,6 +67,33 @@ async def test_RT_08_what_an_admin_does_to_a_user_ends_every_session(node: Node,
         assert await node.refusal(tokens["access_token"]) == close
     assert (await other.next("notification"))["id"] == late["results"][1]["id"]
     assert node.connections(user) == []
+
+
+@pytest.fixture(scope="module")
+def pair(cluster: Cluster) -> list[FastNode]:
+    """Two nodes that have nothing in common but the database."""
+    return cluster(2)
+
+
+@pytest.mark.parametrize("how", [*ENDINGS, "changed"])
+async def test_RT_08_it_ends_the_sessions_on_the_other_node_too(pair: list[FastNode], how: str) -> None:
+    here, there = pair
+    user, bystander = here.user(), here.user()
+    own, other = user.sign_in(), user.sign_in()
+    device, beside = await there.open(other["access_token"]), await there.open(bystander.token())
+    if how == "changed":
+        body = {"current_password": user.password, "new_password": "quite another one"}
+        here.request("PUT", "/auth/password", token=own["access_token"], json=body, expect=204)
+        close = REVOKED
+    else:
+        end, close = ENDINGS[how]
+        end(here, user)
+    answered = time.monotonic()
+    assert await device.until_closed() == ([], close)
+    assert time.monotonic() - answered < 2, "every node reads the database twice a second"
+    over(there, other, code=close[1])
+    assert await there.refusal(other["access_token"]) == close
+    await beside.quiet()
 
 
 async def test_RT_08_a_disabled_user_cannot_sign_in_until_enabled_and_still_stores(node: Node, shop: str) -> None:

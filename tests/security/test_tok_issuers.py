@@ -7,10 +7,12 @@ import asyncio
 import base64
 import hashlib
 import json
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -237,11 +239,35 @@ def test_nobody_is_taken_over(trusting: Node, issuers: dict[str, Issuer], issuer
     refused(trusting, issuer.token("boss"))
 
 
+def test_who_is_unlinked_while_they_come_in_gets_nothing_and_leaves_no_session(trusting: Node, issuer: Issuer) -> None:
+    token = issuer.token("going")
+    access = signed_in(trusting, token)["access_token"]
+    held = sqlite3.connect(trusting.directory / "gateway.db", isolation_level=None, timeout=5)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            held.execute("BEGIN IMMEDIATE")
+            asked = pool.submit(exchange, trusting, token)
+            for _ in range(3):  # a round trip of another is over: this one has read who it is, and waits for the writer
+                trusting.request("GET", "/healthz", expect=200)
+                time.sleep(0.1)
+            assert not asked.done()
+            held.execute("DELETE FROM identities WHERE subject = 'going'")
+            held.execute("COMMIT")
+        finally:
+            held.close()
+        assert asked.result().json()["error"] == "invalid_request"
+    (only,) = trusting.request("GET", "/auth/sessions", token=access, expect=200).json()["items"]
+    assert only["id"] == claims_of(access)["sid"]
+
+
 def test_an_id_that_cannot_be_one_is_a_hash_of_it(trusting: Node, issuer: Issuer) -> None:
-    expected = hashlib.sha256(f"{issuer.url}\nauth0|5f7c".encode()).hexdigest()
-    for _ in range(2):
-        answer = signed_in(trusting, issuer.token("auth0|5f7c", preferred_username=" not a name "))
-        assert claims_of(answer["access_token"])["sub"] == expected
+    for subject in ("auth0|5f7c", ".", "..", "x" * 65):
+        expected = hashlib.sha256(f"{issuer.url}\n{subject}".encode()).hexdigest()
+        for _ in range(2):
+            answer = signed_in(trusting, issuer.token(subject, preferred_username=" not a name "))
+            assert claims_of(answer["access_token"])["sub"] == expected
+    for subject in (".a", "...", "..a"):
+        assert claims_of(signed_in(trusting, issuer.token(subject))["access_token"])["sub"] == subject
 
 
 async def test_twenty_who_arrive_at_once_are_one_user(trusting: Node, issuer: Issuer) -> None:
@@ -266,7 +292,21 @@ def test_the_disabled_and_the_deleted_stay_out(trusting: Node, issuer: Issuer) -
     trusting.request("DELETE", path, token=trusting.admin, expect=204)
     refused(trusting, token)
     refused(trusting, issuer.token("leaver"))
-    assert '"a user of an issuer cannot be let in"' in trusting.log_text()
+    # Linked by hand, so that the id would be free: somebody who was deleted is not somebody new.
+    trusting.user("mover", id="mover")
+    cli(trusting, "user", "link", "mover", issuer.url, "mover-1")
+    assert claims_of(signed_in(trusting, issuer.token("mover-1"))["access_token"])["sub"] == "mover"
+    trusting.request("DELETE", "/admin/users/mover", token=trusting.admin, expect=204)
+    refused(trusting, issuer.token("mover-1"))
+    trusting.request("GET", "/admin/users/mover-1", token=trusting.admin, expect=404)
+    found = trusting.request("GET", "/admin/audit?limit=5", token=trusting.admin, expect=200).json()["items"]
+    failed = next(one for one in found if one["action"] == "login_failed")
+    assert (failed["target"], failed["detail"]["why"]) == ("mover", "disabled")
+    assert cli(trusting, "user", "identities", "mover").splitlines()[1:] == [f"{issuer.url}\tmover-1"]
+    refused(trusting, issuer.token("mover"))
+    assert '"a user of an issuer cannot be let in"' in trusting.log_text(), "an id that is not given again"
+    cli(trusting, "user", "unlink", issuer.url, "mover-1")
+    assert claims_of(signed_in(trusting, issuer.token("mover-1"))["access_token"])["sub"] == "mover-1"
 
 
 def test_who_has_no_password_has_none(trusting: Node, issuer: Issuer) -> None:

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from hostile import Victim, forge, header, refused_over_http
+from hostile import SIGNING_KEYS, Victim, by_es256, forge, header, refused_over_http
 from rawpeer import Raw
-from wire import HS256_KEYS, Node, running
+from wire import Node, running
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    with running(tmp_path_factory.mktemp("node"), signing_keys=HS256_KEYS) as node:
+    with running(tmp_path_factory.mktemp("node"), signing_keys=SIGNING_KEYS) as node:
         yield node
 
 
@@ -53,6 +53,12 @@ def same_bytes(token: str) -> str:
     return changed
 
 
+def twin(signature: bytes) -> bytes:
+    """(r, n - s) for (r, s): it verifies as well (SEC 1, section 4.1.4)."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    return signature[:32] + (order - int.from_bytes(signature[32:], "big")).to_bytes(32, "big")
+
+
 async def test_TOK_13_a_token_has_one_spelling(victim: Victim) -> None:
     good = victim.good
     head, body, signature = good.split(".")
@@ -71,12 +77,15 @@ async def test_TOK_13_a_token_has_one_spelling(victim: Victim) -> None:
 
 async def test_TOK_13_a_revocation_is_of_the_token_and_not_of_its_spelling(victim: Victim) -> None:
     claims = victim.claims(jti="the-one")
-    one, other = victim.token(body=claims), victim.token(body=json.dumps(claims, indent=1))
-    assert one != other
-    for token in (one, other):
+    spellings = {victim.token(body=claims), victim.token(body=json.dumps(claims, indent=1))}
+    # Of each signature on an elliptic curve anybody can make a second one that is as good.
+    head = header(alg="ES256", kid="ec")
+    spellings |= {victim.token(head=head, body=claims, by=by) for by in (by_es256, lambda text: twin(by_es256(text)))}
+    assert len(spellings) == 4
+    for token in spellings:
         await victim.is_taken(token)
     victim.node.revoke(jti="the-one")
-    for token in (one, other):
+    for token in spellings:
         await victim.is_refused(token, code="token_revoked")
     await victim.is_taken(victim.good)
 
@@ -114,7 +123,11 @@ async def test_TOK_14_deep_json_is_an_invalid_token(victim: Victim) -> None:
     for deep in ("[" * 700, "[" * 700 + "]" * 700, '{"a":' * 250 + "1" + "}" * 250):
         await victim.is_refused(victim.token(body=deep))
         await victim.is_refused(victim.token(head=deep))
+    deepest = "[" * 1300  # deeper than Python reads, and still no longer than a token may be
+    await victim.is_refused(victim.token(body=deepest))
+    await victim.is_refused(victim.token(head=deepest, body="{}"))
     assert status_of(victim.node, bearer(forge("[" * 100_000, "[" * 100_000))) == 431
+    assert status_of(victim.node, upgrade(forge("[" * 100_000, "[" * 100_000))) == 414
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from rawpeer import Raw
 from wire import ADMIN_PASSWORD, Node, Socket, User, claims_of, running
 
 ACCESS, REFRESH = "__Host-gateway-access", "__Host-gateway-refresh"
@@ -165,6 +166,22 @@ def test_two_tabs_that_refresh_at_once_keep_one_session(node: Node) -> None:
         kept["refresh"] = successors.pop()
 
 
+def test_cookies_that_do_not_count_any_more_are_taken_back(node: Node) -> None:
+    """And only they: what could not be asked now, or was no cookie of this page, may still count."""
+    user = node.user()
+    kept = signed_in(node, user)
+    node.request("POST", "/auth/logout", headers={**own(node), **jar(**kept)}, expect=204)
+    answer = refresh(node, **kept)
+    assert (answer.status_code, answer.json()["code"]) == (401, "bad_credentials")
+    assert cookies_set(answer) == {ACCESS: ("", 0), REFRESH: ("", 0)}
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = {"refresh_token": kept["refresh"]}
+    answer = node.request("POST", "/auth/refresh", json=body, headers={**own(node), **jar(**kept)}, expect=401)
+    assert "set-cookie" not in answer.headers
+    foreign = {"Origin": "https://evil.example", **jar(**kept)}
+    assert "set-cookie" not in node.request("POST", "/auth/refresh", headers=foreign, expect=403).headers
+
+
 def test_an_access_cookie_refreshes_nothing_and_a_refresh_cookie_opens_nothing(node: Node) -> None:
     kept = signed_in(node, node.user())
     assert refresh(node, refresh=kept["access"]).json()["code"] == "bad_credentials"
@@ -246,3 +263,17 @@ def test_no_token_of_a_cookie_is_in_the_log_or_the_database(start: Callable[...,
     texts = [node.log_text(), *kept_files]
     for secret in kept.values():
         assert not any(secret.rpartition(".")[2] in text for text in texts)
+
+
+@pytest.mark.parametrize("before", [b"\xa0", b"\x85", b"\x1f", b"\x0b"])
+def test_what_a_browser_takes_for_another_name_is_one(node: Node, before: bytes) -> None:
+    """It keeps such a cookie from a neighbouring host: only names that begin with ``__Host-`` are bound to ours."""
+    kept = signed_in(node, node.user())
+    port = str(node.port).encode()
+    head = b"POST /auth/ticket HTTP/1.1\r\nHost: 127.0.0.1:" + port + b"\r\nOrigin: http://127.0.0.1:" + port
+    cookie = ACCESS.encode() + b"=" + kept["access"].encode()
+    end = b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    for written, expected in ((before + cookie, {400, 401}), (b"\t" + cookie, {201})):
+        raw = Raw(node.port).send(head + b"\r\nCookie: a=b; " + written + end)
+        assert raw.response()[0] in expected
+        raw.sock.close()

@@ -246,6 +246,30 @@ async def test_WSH_11_an_address_and_the_node_have_so_many_and_http_goes_on(star
     assert node.stop() == 0
 
 
+async def test_WSH_11_the_addresses_of_one_ipv6_customer_are_one(start: Callable[..., Node]) -> None:
+    """A customer is given a /64 (RFC 6177), and takes an address of it for every connection."""
+    node = start(connections_per_address=2, forwarded_allow_ips="127.0.0.1")
+    token = node.user().token()
+
+    def at(address: str) -> dict[str, str]:
+        return {"X-Forwarded-For": address}
+
+    devices = [await node.open(token, headers=at(f"2001:db8:0:1::{number:x}")) for number in range(2)]
+    assert await node.refusal(token, headers=at("2001:db8:0:1:ffff::9")) == (1008, "connection_limit")
+    await node.open(token, headers=at("2001:db8:0:2::1"))
+    await node.open(token, headers=at("192.0.2.7"))
+    await node.open(token, headers=at("::ffff:192.0.2.7"))
+    assert await node.refusal(token, headers=at("192.0.2.7")) == (1008, "connection_limit")
+    await devices[0].close()
+
+    def left() -> bool:
+        return len(node.request("GET", "/admin/connections", token=node.admin, expect=200).json()["items"]) == 4
+
+    await eventually_async(left, what="the place is free")
+    await node.open(token, headers=at("2001:db8:0:1::a"))
+    assert node.stop() == 0
+
+
 # -- WSH-12 ----------------------------------------------------------------------------------------------------------
 
 

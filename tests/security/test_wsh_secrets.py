@@ -116,6 +116,14 @@ class Prober:
             form = {"grant_type": grant, "refresh_token": token, "client_id": "c~x", "client_secret": token}
             self.http("POST", "/auth/token", data=form)
         self.http("POST", "/auth/token", data={"grant_type": token})
+        exchange = "urn:ietf:params:oauth:grant-type:token-exchange"
+        kind = "urn:ietf:params:oauth:token-type:jwt"
+        form = {"grant_type": exchange, "subject_token": token, "subject_token_type": kind}
+        self.http("POST", "/auth/token", data=form)
+        self.http("POST", "/auth/token", data={**form, "subject_token_type": token, "actor_token": token})
+        self.http("POST", "/auth/introspect", data={"token": token}, token=self.node.admin)
+        self.http("POST", "/auth/introspect", data={"token": token}, auth=("c~x", token))
+        self.http("POST", "/auth/revoke", data={"token": token, "token_type_hint": token}, auth=("c~x", token))
         self.http("POST", "/auth/token", data={"grant_type": "client_credentials"}, auth=("c~x", token))
         self.http("POST", "/auth/login", json={"username": "nobody", "password": token})
         self.http("POST", "/auth/login", json={"username": "nobody", "password": {"is": token}})
@@ -200,6 +208,7 @@ def use_everywhere(node: Node) -> Canaries:
     garbage = canaries.keep("garbage", "Canary" + secrets.token_urlsafe(32))
     tampered = canaries.keep("tampered token", f"{valid[:-20]}{secrets.token_urlsafe(15)}")
     spaced = canaries.keep("garbage with marks", f"canary'{secrets.token_hex(12)}\"<&{secrets.token_hex(12)}")
+    ticket = canaries.keep("ticket", node.request("POST", "/auth/ticket", token=valid, expect=201).json()["ticket"])
     huge = canaries.keep("oversized token", secrets.token_urlsafe(2000))
     # Of a refresh token only the secret third is secret: the first names the session.
     refresh = signed_in["refresh_token"]
@@ -209,13 +218,13 @@ def use_everywhere(node: Node) -> Canaries:
     canaries.keep("admin's password", ADMIN_PASSWORD)
     canaries.keep("signing key", json.loads(HS256_KEYS)[0]["key"])
     canaries.keep("admin's token", node.admin)
-    for token in (valid, expired, future, tampered, garbage, spaced):
+    for token in (valid, expired, future, tampered, garbage, spaced, ticket):
         prober.everywhere(token)
     for method, path in (("GET", "/inbox"), ("GET", "/nope")):
         prober.http(method, path, headers={"Authorization": f"Bearer {huge}"})
 
     async def with_sockets() -> None:
-        for token in (valid, expired, future, tampered, garbage, huge):
+        for token in (valid, expired, future, tampered, garbage, huge, ticket):
             await prober.sockets(token, valid)
 
     asyncio.run(with_sockets())

@@ -10,11 +10,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
-from sqlalchemy.util import await_only
 from stores import people
 
 from gateway.errors import StoreUnavailable
@@ -53,7 +53,7 @@ async def test_a_reader_cannot_write(store: Store) -> None:
 
 
 async def test_a_reading_transaction_is_one_snapshot(store: Store) -> None:
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, go_on = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def count(connection: Connection) -> int:
@@ -61,8 +61,8 @@ async def test_a_reading_transaction_is_one_snapshot(store: Store) -> None:
 
     def twice(connection: Connection) -> tuple[int, int]:
         first = count(connection)
-        loop.call_soon(began.set)
-        await_only(go_on.wait())
+        loop.call_soon_threadsafe(began.set)
+        go_on.wait(10)
         return first, count(connection)
 
     reading = asyncio.ensure_future(store.database.read(twice))
@@ -74,7 +74,7 @@ async def test_a_reading_transaction_is_one_snapshot(store: Store) -> None:
 
 
 async def test_news_of_revocations_wait_for_no_crowd_of_readers_and_hardly_for_a_busy_loop(store: Store) -> None:
-    go_on = asyncio.Event()
+    go_on = threading.Event()
     loop, turns = asyncio.get_running_loop(), 0
 
     def turn() -> None:
@@ -83,10 +83,7 @@ async def test_news_of_revocations_wait_for_no_crowd_of_readers_and_hardly_for_a
         if not go_on.is_set():
             loop.call_later(0.005, turn)
 
-    crowd = [
-        asyncio.create_task(store.database.read(lambda _: await_only(go_on.wait())))
-        for _ in range(2 * database.READERS)
-    ]
+    crowd = [asyncio.create_task(store.database.read(lambda _: go_on.wait(10))) for _ in range(2 * database.READERS)]
     await store.database.read_first(pragma("query_only"))  # connected
     turn()
     before = turns

@@ -77,7 +77,7 @@ async def test_after_a_failover_the_epoch_is_another_on_every_node_and_sessions_
         await node.users.create(id="ann", username="ann", role="user", password_hash="x", by=Actor("a"), now=NOW)
         await node.sessions.start(
             id="s1", user_id="ann", device=None, address=None, refresh_hash=b"0", now=NOW, expires_at=NOW + 10**12,
-            limit=10,
+            limit=10, until=NOW + 10**9,
         )  # fmt: skip
         assert await push(node, "kept") == 1
         await asyncio.to_thread(pair.copy)

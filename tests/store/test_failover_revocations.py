@@ -69,7 +69,7 @@ async def test_what_was_read_before_the_epoch_changed_neither_counts_as_fresh_no
     asked: list[int] = []
 
     class Log:
-        async def since(self, number: int, *, now: int) -> Sequence[Ban]:
+        async def since(self, number: int, *, now: int, limit: int | None = None) -> Sequence[Ban]:
             asked.append(number)
             if len(asked) == 1:
                 revoker.begin_again()  # a failover is noticed while the answer of the old server is on its way

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -110,11 +111,13 @@ async def test_cancelled_callers_leave_the_writer_usable(store: Store) -> None:
 
 
 async def test_a_cancelled_write_still_commits_whole(store: Store) -> None:
-    begun = asyncio.Event()
+    begun, cancelled = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
 
     def work(connection: Connection) -> None:
         connection.exec_driver_sql("INSERT INTO meta VALUES ('a', '1')")
-        begun.set()
+        loop.call_soon_threadsafe(begun.set)
+        cancelled.wait(10)
         connection.exec_driver_sql("INSERT INTO meta VALUES ('b', '2')")
 
     caller = asyncio.ensure_future(store.database.write(work))
@@ -122,6 +125,7 @@ async def test_a_cancelled_write_still_commits_whole(store: Store) -> None:
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
+    cancelled.set()
     found = await store.database.write(
         lambda c: c.exec_driver_sql("SELECT name FROM meta WHERE name IN ('a', 'b') ORDER BY name").scalars().all()
     )

@@ -27,7 +27,7 @@ async def fill(store: Store, users: int = 1) -> None:
         await store.users.create(id=id, username=id, role="user", password_hash="h", by=BY, now=NOW)
         await store.sessions.start(
             id=f"s{number}", user_id=id, device=None, address=None, refresh_hash=b"h", now=NOW,
-            expires_at=NOW + 10**10, limit=9,
+            expires_at=NOW + 10**10, limit=9, until=NOW + 10**9,
         )  # fmt: skip
 
 

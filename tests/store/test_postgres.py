@@ -61,7 +61,15 @@ def draft(user_id: str, id: str) -> Draft:
 
 async def session(store: Store, id: str, user_id: str) -> None:
     await store.sessions.start(
-        id=id, user_id=user_id, device=None, address=None, refresh_hash=b"0", now=NOW, expires_at=NOW + 10**9, limit=50
+        id=id,
+        user_id=user_id,
+        device=None,
+        address=None,
+        refresh_hash=b"0",
+        now=NOW,
+        expires_at=NOW + 10**9,
+        limit=50,
+        until=NOW + 10**9,
     )
 
 
@@ -218,6 +226,27 @@ async def test_a_revocation_whose_commit_is_late_has_the_higher_number(url: str,
     await poll()
     assert seen == [ban.number for ban in await nodes[0].revocations.since(0, now=NOW)]
     assert len(seen) == 2
+
+
+async def test_a_token_that_two_nodes_end_at_once_has_one_rule(url: str, nodes: tuple[Store, Store]) -> None:
+    def revoke(node: int) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(
+            nodes[node].revocations.revoke(
+                Target(token_id="jti"), why="token_revoked", reason=None, by=BY, now=NOW + 1, until=NOW + 10**9,
+                listed=False,
+            )
+        )  # fmt: skip
+
+    async with held_up(url, before="INSERT", on="revocations", if_so="NEW.subject = 'jti'") as until:
+        first = revoke(0)
+        await until(1)
+        second = revoke(1)
+        await asyncio.wait([second, standing := asyncio.ensure_future(until(2))], return_when="FIRST_COMPLETED")
+        standing.cancel()
+        await asyncio.gather(standing, return_exceptions=True)
+    done = await asyncio.gather(first, second)
+    assert [one.written for one in done] == [True, False]
+    assert len(await nodes[0].revocations.since(0, now=NOW)) == 1
 
 
 # -- one of many wins -------------------------------------------------------------------------------------------------

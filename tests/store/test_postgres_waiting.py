@@ -50,7 +50,15 @@ async def user(store: Store, id: str) -> None:
 
 async def session(store: Store, id: str) -> None:
     await store.sessions.start(
-        id=id, user_id="ann", device=None, address=None, refresh_hash=b"0", now=NOW, expires_at=NOW + 10**12, limit=10
+        id=id,
+        user_id="ann",
+        device=None,
+        address=None,
+        refresh_hash=b"0",
+        now=NOW,
+        expires_at=NOW + 10**12,
+        limit=10,
+        until=NOW + 10**9,
     )
 
 

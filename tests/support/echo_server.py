@@ -130,6 +130,8 @@ async def http(scope: Scope, receive: Receive, send: Send) -> None:
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
+    if scope["path"] == "/slow":
+        await asyncio.sleep(1.5)
     answer: Any = len(body)
     if scope["path"] == "/state":
         gc.collect() if "gc" in query else None

@@ -181,7 +181,7 @@ class MemoryTickets:
 
 
 class NoRevocations:
-    async def since(self, number: int, *, now: int) -> Sequence[Any]:
+    async def since(self, number: int, *, now: int, limit: int | None = None) -> Sequence[Any]:
         return []
 
 
@@ -210,7 +210,7 @@ def make_ties(log: MemoryLog, *, clock: Seconds | None = None, **changed: Any) -
     authn = Authn(keyring, denylist, seconds, seconds)
     fields: Mapping[str, Any] = {
         "node": "n", "epoch": Epoch("e"), "heartbeat": 25, "frame_rate": 10, "frame_burst": 100, "hub": hub,
-        "pulse": Pulse(heartbeat=25, clock=seconds, metrics=metrics), "inbox": inbox, "publisher": publisher,
+        "pulse": Pulse(heartbeat=25, clock=seconds), "inbox": inbox, "publisher": publisher,
         "authn": authn, "tickets": Tickets(key=bytes(32), authn=authn, used=MemoryTickets(), clock=seconds),
         "revoker": revoker, "presence": presence, "bus": bus,
         "metrics": metrics, "clock": seconds, "monotonic": seconds, **changed,

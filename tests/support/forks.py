@@ -127,8 +127,7 @@ def _become(arguments: Sequence[str], environment: Mapping[str, str], out: str, 
 
 
 def _serve() -> None:
-    import aiosqlite  # noqa: F401 - whatever a command would import later, it finds here
-    import uvloop  # noqa: F401
+    import uvloop  # noqa: F401 - whatever a command would import later, it finds here
 
     import gateway.app
     import gateway.cli

@@ -17,7 +17,9 @@ from rawpeer import CLOSE, TEXT, EchoServer, Raw, eventually, frame, head
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EchoServer]:
-    server = EchoServer(tmp_path_factory.mktemp("echo") / "log", head_timeout=1, body_timeout=1, handshake_timeout=1)
+    server = EchoServer(
+        tmp_path_factory.mktemp("echo") / "log", head_timeout=1, body_timeout=1, body_rate=10, handshake_timeout=1
+    )
     yield server
     assert server.stop() == 0
     assert "canary" not in server.log_text()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from gateway.store.errors import StoreError
 
@@ -26,35 +25,17 @@ def reader_pragmas() -> Mapping[str, str | int]:
     }
 
 
-def engine(path: Path, begin: str, *, size: int, pragmas: Callable[[], Mapping[str, str | int]]) -> AsyncEngine:
-    made = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=str(path)),
+def engine(path: Path, begin: str, *, size: int, pragmas: Callable[[], Mapping[str, str | int]]) -> Engine:
+    """An engine for the threads of one kind of work: a connection for each, kept."""
+    made = create_engine(
+        URL.create("sqlite", database=str(path)),
         pool_size=size,
         max_overflow=0,
         pool_timeout=10,
-        pool_reset_on_return=None,  # every transaction is ended where it began: one trip to the thread less
+        pool_reset_on_return=None,  # every transaction is ended where it began
         hide_parameters=True,
     )
-
-    _prepare(made.sync_engine, path, begin, pragmas)
-
-    @event.listens_for(made.sync_engine, "connect")
-    def connect(connection: Any, record: object) -> None:
-        connection.run_async(lambda raw: raw.create_function("unicode_lower", 1, _lower, deterministic=True))
-
-    return made
-
-
-def plain_engine(path: Path) -> Engine:
-    """One reading connection without asyncio, for the thread that uses it alone."""
-    made = create_engine(
-        URL.create("sqlite", database=str(path)),
-        pool_size=1,
-        max_overflow=0,
-        pool_reset_on_return=None,
-        hide_parameters=True,
-    )
-    _prepare(made, path, "BEGIN", reader_pragmas)
+    _prepare(made, path, begin, pragmas)
     return made
 
 
@@ -64,6 +45,7 @@ def _prepare(engine: Engine, path: Path, begin: str, pragmas: Callable[[], Mappi
     @event.listens_for(engine, "connect")
     def connect(connection: Any, record: object) -> None:
         connection.isolation_level = None  # or the driver begins and commits where it likes
+        connection.create_function("unicode_lower", 1, _lower, deterministic=True)
         cursor = connection.cursor()
         try:
             for name, value in pragmas().items():

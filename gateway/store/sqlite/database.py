@@ -1,7 +1,8 @@
 """The connections to one SQLite file: one that writes, a few that read. Knows no table.
 
-Work is a plain function of a SQLAlchemy ``Connection``, run in a transaction of its own and in a task of its own: a
-caller who is cancelled leaves neither an open transaction nor a held lock behind, and cannot split what commits.
+Work is a plain function of a SQLAlchemy ``Connection``, run in a transaction of its own, on a thread and in one trip to
+it: whoever waits is woken once a transaction, not once a statement. A caller who is cancelled leaves neither an open
+transaction nor a held lock behind, and cannot split what commits.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import (
     DatabaseError,
     DataError,
@@ -26,25 +28,63 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import StoreUnavailable
 from gateway.store.database import Durability, Work
 from gateway.store.errors import StoreError
 from gateway.store.finishing import Failing, UnderWay, What
-from gateway.store.sqlite.connecting import BUSY_MS, engine, plain_engine, reader_pragmas
+from gateway.store.sqlite.connecting import BUSY_MS, engine, reader_pragmas
 
 T = TypeVar("T")
 
 READERS = 4
 PATIENCE = 10.0
-"""Seconds a write waits for its turn. Behind a lock that another process holds, each one before it waits five."""
+"""Seconds a write waits for its turn, and a read for its answer. Behind a lock that another process holds, each write
+before it waits five."""
 WAL_LIMIT = 64 << 20
 """Bytes. Beyond it the writer empties the log; before, SQLite copies pages back in passing."""
 _SYNCHRONOUS = {"full": 2, "relaxed": 1}
 _CALLERS_FAULT = (IntegrityError, DataError, ProgrammingError, NotSupportedError)
+_FAILURES = (DatabaseError, DBAPIError, InvalidRequestError, PoolTimeout, StoreError)
 
 log = logging.getLogger("gateway.store")
+
+
+class _Desk:
+    """Threads that share an engine, a connection for each of them."""
+
+    def __init__(self, name: str, engine: Engine, *, size: int) -> None:
+        self._engine = engine
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"store-{name}")
+
+    async def run(self, work: Work[T]) -> T:
+        """``work`` on a connection: one transaction, which ends as it does."""
+        return await self.call(lambda: self._transaction(work))
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def _transaction(self, work: Work[T]) -> T:
+        with self._engine.begin() as connection:
+            return work(connection)
+
+    async def driver(self, use: Callable[[sqlite3.Connection], T]) -> T:
+        """``use`` on the driver's own connection, outside a transaction."""
+        return await self.call(lambda: self._driver(use))
+
+    def _driver(self, use: Callable[[sqlite3.Connection], T]) -> T:
+        lent = self._engine.raw_connection()
+        try:
+            driver = lent.driver_connection
+            assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows a type
+            return use(driver)
+        finally:
+            lent.close()
+
+    async def close(self) -> None:
+        with contextlib.suppress(RuntimeError):  # closed before
+            await self.call(self._engine.dispose)
+        await asyncio.to_thread(self._threads.shutdown)
 
 
 class SqliteDatabase:
@@ -54,11 +94,10 @@ class SqliteDatabase:
         self.path = path
         self.patience = PATIENCE
         self._synchronous = _SYNCHRONOUS["full"]
-        self._writer_engine = engine(path, "BEGIN IMMEDIATE", size=1, pragmas=self._writer_pragmas)
-        self._readers = engine(path, "BEGIN", size=readers, pragmas=reader_pragmas)
-        self._first = plain_engine(path)
-        self._first_thread = ThreadPoolExecutor(1, thread_name_prefix="store-first")
-        self._writer: AsyncConnection | None = None
+        self._writers = _Desk("writer", engine(path, "BEGIN IMMEDIATE", size=1, pragmas=self._writer_pragmas), size=1)
+        self._readers = _Desk("reader", engine(path, "BEGIN", size=readers, pragmas=reader_pragmas), size=readers)
+        self._first = _Desk("first", engine(path, "BEGIN", size=1, pragmas=reader_pragmas), size=1)
+        self._open = False
         self._writing = asyncio.Lock()
         self._under_way = UnderWay()
         self._file: tuple[int, int] | None = None
@@ -81,7 +120,7 @@ class SqliteDatabase:
     async def open(self) -> None:
         """Connect the writer. Raises StoreError if the file cannot be used as it must be."""
         try:
-            self._writer = await self._writer_engine.connect()
+            await self._writers.driver(lambda connection: None)
             stat = os.stat(self.path)
         except (DBAPIError, OSError, sqlite3.Error) as error:
             await self.close()
@@ -90,6 +129,7 @@ class SqliteDatabase:
             await self.close()
             raise
         self._file = (stat.st_dev, stat.st_ino)
+        self._open = True
 
     async def set_durability(self, durability: Durability) -> None:
         """From now on a commit waits for the disk (``full``), or may be lost by a power cut (``relaxed``)."""
@@ -103,18 +143,14 @@ class SqliteDatabase:
         """Wait for what is under way, empty the log, let go of the file."""
         await self._under_way.finished()
         async with self._writing:
-            writer, self._writer = self._writer, None
-            if writer is not None:
+            if self._open:
+                self._open = False
                 try:
-                    await self._checkpoint(writer)
+                    await self._writers.driver(_checkpoint)
                 except (DBAPIError, sqlite3.Error) as error:  # nothing is lost: the log is read at the next start
                     log.warning("the log of the database could not be emptied: %s", _text(error))
-                await writer.close()
-        await self._readers.dispose()
-        with contextlib.suppress(RuntimeError):  # closed before
-            self._first_thread.submit(self._first.dispose)
-        await asyncio.to_thread(self._first_thread.shutdown)
-        await self._writer_engine.dispose()
+        for desk in (self._readers, self._first, self._writers):
+            await desk.close()
 
     async def write(self, work: Work[T]) -> T:
         """Run ``work`` in the one writing transaction; returns after the commit. An exception rolls it back."""
@@ -122,30 +158,11 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         """Run ``work`` in a reading transaction: all it selects is one snapshot. It cannot write."""
-        return await self._under_way.run(self._read(work))
+        return await self._read(self._readers, work)
 
     async def read_first(self, work: Work[T]) -> T:
-        """As ``read``, for what everybody else waits for: on a thread of its own and in one trip to it.
-
-        The way of ``read`` leads past every other reader, and 22 times through the event loop; when that is busy, each
-        time costs what all its requests cost.
-        """
-        if self._writer is None:
-            raise StoreUnavailable
-        self._still_there("read")
-
-        def run() -> T:
-            with self._first.connect() as connection:
-                return work(connection)
-
-        try:
-            result = await asyncio.get_running_loop().run_in_executor(self._first_thread, run)
-        except _CALLERS_FAULT:
-            raise
-        except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
-            raise self._failing.at("read", _text(error)) from error
-        self._failing.no_more("read")
-        return result
+        """As ``read``, for what everybody else waits for: on a thread of its own, past every other reader."""
+        return await self._read(self._first, work)
 
     @property
     def refuses_writes(self) -> bool:
@@ -164,34 +181,34 @@ class SqliteDatabase:
         except TimeoutError:
             raise StoreUnavailable from None
         try:
-            writer = self._writer
-            if writer is None:
+            if not self._open:
                 raise StoreUnavailable
             self._still_there("written")
             try:
-                async with writer.begin():
-                    result = await writer.run_sync(work)
+                result = await self._writers.run(work)
             except _CALLERS_FAULT:
                 raise
-            except (DatabaseError, DBAPIError, InvalidRequestError, StoreError) as error:
+            except _FAILURES as error:
                 raise self._failing.at("written", _text(error)) from error
             if proves:
                 self._failing.no_more("written")
-            await self._keep_wal_small(writer)
+            await self._keep_wal_small()
             return result
         finally:
             self._writing.release()
 
-    async def _read(self, work: Work[T]) -> T:
-        if self._writer is None:
+    async def _read(self, desk: _Desk, work: Work[T]) -> T:
+        if not self._open:
             raise StoreUnavailable
         self._still_there("read")
         try:
-            async with self._readers.connect() as connection:
-                result = await connection.run_sync(work)
+            async with asyncio.timeout(self.patience):
+                result = await desk.run(work)
+        except TimeoutError:
+            raise StoreUnavailable from None
         except _CALLERS_FAULT:
             raise
-        except (DatabaseError, DBAPIError, InvalidRequestError, PoolTimeout, StoreError) as error:
+        except _FAILURES as error:
             raise self._failing.at("read", _text(error)) from error
         self._failing.no_more("read")
         return result
@@ -205,7 +222,7 @@ class SqliteDatabase:
         if (stat.st_dev, stat.st_ino) != self._file:
             raise self._failing.at(to_be, "another file lies at the path of the database")
 
-    async def _keep_wal_small(self, writer: AsyncConnection) -> None:
+    async def _keep_wal_small(self) -> None:
         try:
             size = os.stat(f"{self.path}-wal").st_size
         except OSError:
@@ -215,30 +232,29 @@ class SqliteDatabase:
         elif size >= self._wal_tried:
             self._wal_tried = size + WAL_LIMIT // 4  # a reader in the way is not waited for at every commit
             try:
-                await self._checkpoint(writer)
+                await self._writers.driver(_checkpoint)
             except (DBAPIError, sqlite3.Error) as error:  # what was asked is committed all the same
                 log.warning("the log of the database could not be emptied: %s", _text(error))
 
-    async def _checkpoint(self, writer: AsyncConnection) -> None:
-        driver = (await writer.get_raw_connection()).driver_connection
-        assert driver is not None  # noqa: S101 - narrows a type; an open connection has one
-        for statement in (
-            "PRAGMA busy_timeout=100",
-            "PRAGMA wal_checkpoint(TRUNCATE)",
-            f"PRAGMA busy_timeout={BUSY_MS}",
-        ):
-            await (await driver.execute(statement)).close()
-
     async def _pragma(self, text: str) -> object:
         """Outside a transaction, where alone some of them work. The first value answered."""
-        if self._writer is None:
+        if not self._open:
             raise StoreUnavailable
-        driver = (await self._writer.get_raw_connection()).driver_connection
-        assert driver is not None  # noqa: S101 - narrows a type; an open connection has one
-        cursor = await driver.execute(f"PRAGMA {text}")
-        row = await cursor.fetchone()
-        await cursor.close()
-        return None if row is None else row[0]
+
+        def ask(connection: sqlite3.Connection) -> object:
+            row = connection.execute(f"PRAGMA {text}").fetchone()
+            return None if row is None else row[0]
+
+        return await self._writers.driver(ask)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    for statement in (
+        "PRAGMA busy_timeout=100",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        f"PRAGMA busy_timeout={BUSY_MS}",
+    ):
+        connection.execute(statement).close()
 
 
 def _text(error: BaseException) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from gateway.store import migrate
@@ -39,25 +39,29 @@ async def bring_up(path: Path, *, have_lock: bool) -> bool:
 
 async def run(path: Path) -> None:
     """Run every step that is missing in one transaction: a process that is killed half-way leaves what was before."""
+    await asyncio.to_thread(_run, path)
+
+
+def _run(path: Path) -> None:
     engine = migration_engine(path)
     try:
-        async with engine.connect() as connection, connection.begin():
-            await connection.run_sync(migrate.take_steps)
+        with engine.begin() as connection:
+            migrate.take_steps(connection)
     except DatabaseError as error:
         raise StoreError(f"{path} cannot be migrated: {error.orig}") from error
     finally:
-        await engine.dispose()
+        engine.dispose()
 
 
-def migration_engine(path: Path) -> AsyncEngine:
+def migration_engine(path: Path) -> Engine:
     """Connections for DDL: it commits and rolls back like everything else, and foreign keys are off.
 
     A rebuilt table is dropped on the way; with foreign keys on, that would delete the rows of its children. The pragma
     does nothing inside a transaction, so it is set before (``env.py`` checks the keys at the end).
     """
-    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)), poolclass=NullPool)
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def connect(connection: Any, record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -65,7 +69,7 @@ def migration_engine(path: Path) -> AsyncEngine:
             cursor.execute(f"PRAGMA {statement}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -82,11 +86,15 @@ async def _is_current(path: Path) -> bool:
 
 
 async def _asked(path: Path, question: Callable[[Connection], T]) -> T:
-    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)), poolclass=NullPool)
+    return await asyncio.to_thread(_answer, path, question)
+
+
+def _answer(path: Path, question: Callable[[Connection], T]) -> T:
+    engine = create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
     try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(question)
+        with engine.connect() as connection:
+            return question(connection)
     except DatabaseError as error:
         raise StoreCorrupt(f"{path} cannot be read: {error.orig}") from None
     finally:
-        await engine.dispose()
+        engine.dispose()

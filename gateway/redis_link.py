@@ -1,4 +1,4 @@
-"""Commands to Redis, many in one round trip, bounded in time. Knows nothing of presence.
+"""Commands to Redis, many in one round trip, bounded in time. Knows nothing of what they are for.
 
 Every command names one key, so that they may go to the shards of a cluster: a server that says it belongs to one is
 spoken to as one.
@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
-log = logging.getLogger("gateway.presence")
+log = logging.getLogger("gateway.redis")
 
 Command = tuple[str | bytes | int, ...]
 
@@ -51,27 +51,34 @@ class Link:
         """
         try:
             async with asyncio.timeout(within):
-                if not self._known:
-                    await self._meet()
-                async with self._client.pipeline(transaction=False) as pipeline:
-                    for command in commands:
-                        pipeline.execute_command(*command)
-                    answers: list[Any] = await pipeline.execute(raise_on_error=False)
+                answers = await self.ask(commands)
         except TimeoutError:
             raise Unreached(f"no answer within {within:g} s", late=True) from None
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise Unreached(str(error) or type(error).__name__, late=False) from error
-        except RuntimeError as error:  # uvloop's word for a connection that was reset while it was being written to
-            raise Unreached(str(error), late=False) from error
         if answers and isinstance(answers[0], Exception):
             raise Unreached(str(answers[0]), late=False)
+        return answers
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """As ``send``, but for as long as it takes, and whatever the answers are."""
+        try:
+            if not self._known:
+                await self._meet()
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        except (RedisError, RedisClusterException, OSError) as error:
+            # The kernel's time-out is one too: what was written may have arrived.
+            raise Unreached(str(error) or type(error).__name__, late=isinstance(error, TimeoutError)) from error
+        except RuntimeError as error:  # uvloop's word for a connection that was reset while it was being written to
+            raise Unreached(str(error), late=False) from error
         return answers
 
     async def _meet(self) -> None:
         try:
             cluster = bool((await self._client.info("cluster")).get("cluster_enabled"))
         except ResponseError as error:  # not allowed to ask: then it is taken for what it mostly is
-            log.debug("presence: the server does not say whether it belongs to a cluster: %s", error)
+            log.debug("the server does not say whether it belongs to a cluster: %s", error)
             cluster = False
         if cluster:
             await self._client.aclose()

@@ -1,0 +1,56 @@
+"""Who reads the inbox now, of all connections that are behind. Reads nothing: no I/O, awaits only its own futures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+AT_ONCE = 40
+"""Two groups of pages (``store.inbox.PAGES_AT_ONCE``): one on its way, the next one gathering."""
+
+
+class Turns:
+    """At most ``at_once`` have a turn. Who waits stands in one of two lines, each in order: those who have just come,
+    and those who were here and fell behind. The lines are served alternately, so that a storm of the ones and a flood
+    for the others do not wait for each other's end."""
+
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._free = at_once
+        self._lines: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (deque(), deque())
+        self._last = 0
+
+    @asynccontextmanager
+    async def turn(self, *, arriving: bool) -> AsyncIterator[None]:
+        """Inside the block it is the caller's turn."""
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait(self._lines[arriving])
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():  # it was given the turn at the same moment
+                self._pass_on()
+            raise
+
+    def _pass_on(self) -> None:
+        """To the first of the line that was not served last; of the other one, if nobody stands there."""
+        for at in (1 - self._last, self._last):
+            line = self._lines[at]
+            while line:
+                first = line.popleft()
+                if not first.done():  # else it was cancelled
+                    self._last = at
+                    first.set_result(None)
+                    return
+        self._free += 1
