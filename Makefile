@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test faults fuzz mutants check coverage bench lock audit clean
+.PHONY: help serve test faults fuzz mutants check coverage bench soak lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,10 +41,14 @@ check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
 coverage: $(VENV)/.dev ## run all tests, say which lines and branches none of them took
 	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-bench: $(VENV)/.dev benchmarks/bin/load ## measure what docs/performance.md asks (QUICK=1: a short look; GROWTH=1: with 10 million rows too)
+bench: $(VENV)/.dev $(VENV)/.peers benchmarks/bin/load ## measure what docs/performance.md asks (QUICK=1: a short look; GROWTH=1: with 10 million rows too)
 	@[ -d benchmarks/node_modules/ws ] || ! command -v npm >/dev/null || \
 	  npm install --silent --no-save --no-package-lock --prefix benchmarks ws@8 >/dev/null 2>&1 || echo "npm could not install ws"
 	@$(PY) -m benchmarks.run $(if $(QUICK),--quick) $(if $(GROWTH),--growth) $(ARGS)
+
+soak: $(VENV)/.dev ## 5000 sockets in churn for MINUTES=30: memory, descriptors flat, nothing lost; fails if not
+	@mkdir -p benchmarks/bin
+	@$(PY) -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 lock: $(VENV)/.dev ## resolve the newest allowed versions into the lock files
 	@command -v $(VENV)/bin/uv >/dev/null || { echo "make lock needs uv, which could not be installed into $(VENV)" >&2; exit 1; }
@@ -54,13 +58,13 @@ lock: $(VENV)/.dev ## resolve the newest allowed versions into the lock files
 
 audit: $(VENV)/.dev ## ask whether anything is known against what the locks pin, but for what docs/security.md explains
 	@$(uv_index) $(VENV)/bin/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
-	  $$(sed -n 's/^| `\([A-Z][A-Z]*-[0-9a-z-]*\)` .*/--ignore-vuln \1/p' docs/security.md) -r requirements-dev.lock $(ARGS)
+	  $$(sed -n 's/^| `\([A-Z][A-Z]*-[0-9a-z-]*\)` .*/--ignore-vuln \1/p' docs/security.md) -r requirements-dev.lock -r requirements-uv.lock $(ARGS)
 
 clean: ## remove .venv, caches and what was built; never ./var, where the data lives
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist benchmarks/bin benchmarks/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-benchmarks/bin/%: benchmarks/%.c
+benchmarks/bin/%: benchmarks/%.c benchmarks/load_frames.h
 	@mkdir -p $(@D)
 	$(CC) -O2 -std=c11 -Wall -Wextra -Werror -o $@ $<
 
@@ -93,6 +97,15 @@ $(VENV)/.system: | $(PY)
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } \
 	    >$(VENV)/system.log 2>&1 || echo "$$missing could not be installed (see $(VENV)/system.log)" >&2; \
 	else echo "some tests want$$missing, and are skipped without" >&2; fi
+	@touch $@
+
+# A peer of the benchmarks. Without it they go on, and a bar that needs it counts as missed.
+$(VENV)/.peers: | $(PY)
+	@if [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ]; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" -eq 0 ]; then \
+	  echo "installing nginx with nchan, which the gateway is compared with …"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends nginx libnginx-mod-nchan; } \
+	    >$(VENV)/peers.log 2>&1 || echo "nchan could not be installed (see $(VENV)/peers.log)" >&2; fi
 	@touch $@
 
 # The gateway runs from the checkout: one line puts it on the path, one script is the command.

@@ -11,6 +11,9 @@ from rich.table import Table
 
 GATEWAY, LOOP, COMMIT, NODE = "gateway", "looping", "committing", "node ws"
 EMPTY = "empty route"
+NCHAN, BARE = "nchan", "bare loop"
+READING, STALLED = "all reading", "some stalled"
+DURABLE, EVERYONE, QUIET = "1000 users", "everyone", "no push"
 ALONE, HERE, THERE, ANSWER = "one node", "answering node", "other node", "its answer"
 SMALL, LARGE = "few rows", "many rows"
 ONE, TWO = "one node", "two nodes"
@@ -82,9 +85,13 @@ def _revoked(what: str, server: str, bar: float, stretch: float) -> Bar:
 BARS = (
     Bar("S1", "idle memory per socket", "idle", "KB", LOOP, Asked(8), Asked(5), at_most=True),
     Bar("S2", "upgrades", "upgrades", "/s", LOOP, Asked(2.5, LOOP), Asked(4, LOOP)),
+    Bar("S3", "ttl 0 to everyone", "fanout", "/s", NCHAN, Asked(1, NCHAN), Asked(0.9, BARE)),
+    Bar("S3", "the same", "fanout", "/s", NODE, Asked(1, NODE), Asked(0.9, BARE)),
     Bar("S4", "durable single pushes", "single", "/s", COMMIT, Asked(5, COMMIT), Asked(1, EMPTY)),
     Bar("S5", "durable, by batches of 1000", "batch", "/s", COMMIT, Asked(15_000), Asked(30_000)),
     Bar("S6", "push to frame, p99", "p99", "ms", COMMIT, Asked(15), Asked(5), at_most=True),
+    Bar("S7", "all cut, all back, 20 replayed", "storm", "s", LOOP, Asked(10), Asked(4), at_most=True),
+    Bar("S7", "REST meanwhile, p99", "storm rest", "ms", LOOP, Asked(250), None, at_most=True),
     _revoked("100 sockets revoked, one node", ALONE, 100, 30),
     _revoked("100 + 100 on two nodes: here", HERE, 100, 30),
     _revoked("… on the other node", THERE, 300, 100),
@@ -98,13 +105,29 @@ BARS = (
     Bar("S11", "the same by batches of 1000", "nodes batch", "/s", ONE, Asked(1.5, ONE), None, ours=TWO),
     Bar("S11", "a push to the other node, cpu", "cpu", "µs", LOCAL, Asked(2, LOCAL), None, at_most=True, ours=REMOTE),
     Bar("S11", "the same, to the frame, p50", "p50", "ms", LOCAL, Asked(2, LOCAL), None, at_most=True, ours=REMOTE),
+    Bar("S12", "spawn to ready", "ready", "s", LOOP, Asked(2), Asked(1), at_most=True),
+    Bar(
+        "S13", "p99 of the others", "stalled p99", "ms", READING, Asked(1.2, READING), None, at_most=True, ours=STALLED
+    ),
+    Bar("S13", "memory of a stalled one", "stalled memory", "KB", None, Asked(128), None, at_most=True),
 )
 BESIDE = (
     ("idle", NODE, "KB", "S1: takes anybody, checks no token"),
     ("upgrades", NODE, "/s", "S2: takes anybody, checks no token"),
+    ("fanout", BARE, "/s", "S3: only writes to transports"),
+    ("fanout", LOOP, "/s", "S3: one send after the other"),
     ("single", LOOP, "/s", "S4: passes on, stores nothing"),
     ("single", EMPTY, "/s", "S4: does nothing at all"),
 )
+SEEN = (
+    ("wide stall", DURABLE, "ms", "wide, longest wait"),
+    ("wide stall", EVERYONE, "ms", "wide, longest wait"),
+    ("wide stall", QUIET, "ms", "wide, longest wait"),
+    ("wide last frame", DURABLE, "ms", "wide, last frame"),
+    ("wide last frame", EVERYONE, "ms", "wide, last frame"),
+)
+"""Measured and shown; nothing is asked of it."""
+WIDE = "wide"
 NUMBERS = tuple(dict.fromkeys(bar.number for bar in BARS))
 _WORST_FIRST: tuple[Verdict, ...] = ("missed", "kept", "stretch")
 
@@ -151,6 +174,9 @@ def _rows(samples: Samples, asked: Collection[str]) -> Iterator[Sequence[str]]:
         if beside := figures(samples, measure, server):
             ratio = ratios(samples, measure, server)
             yield ("", what, "", server, _spread(beside, unit), _spread(ratio, "×"), "", "", "")
+    for measure, server, unit, what in SEEN:
+        if seen := figures(samples, measure, server):
+            yield ("", f"{what}, {server}", _spread(seen, unit), "", "", "", "", "", "")
 
 
 def _spread(values: list[float], unit: str) -> str:

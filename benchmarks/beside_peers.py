@@ -11,7 +11,6 @@ The server has core 0, the load core 1. Clients do not acknowledge.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,10 +18,9 @@ from pathlib import Path
 
 from benchmarks.bars import COMMIT, EMPTY, GATEWAY, LOOP
 from benchmarks.load import Load, Watch
+from benchmarks.people import prepare, write_paths, write_requests
 from benchmarks.record import BY_THE_CLOCK, Record
-from benchmarks.servers import HERE, Server, gateway, node_peer, prepare, python_peer, write_paths, write_requests
-
-NODE_MODULE = HERE / "node_modules/ws"
+from benchmarks.servers import NODE_MISSING, Server, copied, gateway, node_is_missing, node_peer, python_peer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Scale:
     settle: float
 
 
-FULL = Scale(pairs=3, idle=8000, users=1000, seconds=6, settle=3)
+FULL = Scale(pairs=5, idle=8000, users=1000, seconds=6, settle=3)
 QUICK = Scale(pairs=1, idle=1000, users=200, seconds=2, settle=1)
 
 
@@ -131,9 +129,9 @@ class BesidePeers:
         write_requests(home / "single", target="/notifications", users=scale.users, each=0)
         write_requests(home / "empty", target="/empty", users=scale.users, each=0)
         write_requests(home / "batch", target="/notifications/batch", users=scale.users, each=1000)
-        with_node = NODE_MODULE.is_dir() and shutil.which("node") is not None
+        with_node = not node_is_missing()
         if not with_node:
-            self.record.remark("node ws is left out: there is no node, or npm could not install ws into benchmarks/")
+            self.record.remark(f"S1, S2: {NODE_MISSING}")
         for pair in range(1, scale.pairs + 1):
             print(f"  pair {pair} of {scale.pairs}")
             for starting in (self._gateway(), python_peer(LOOP, None), *([node_peer()] if with_node else [])):
@@ -144,11 +142,7 @@ class BesidePeers:
                     self.pushes(server)
 
     def _gateway(self) -> AbstractContextManager[Server]:
-        """On a fresh copy of the prepared database."""
-        home = Path(tempfile.mkdtemp(dir=self.directory))
-        for file in (self.directory / "prepared").iterdir():
-            shutil.copy(file, home)
-        return gateway(home)
+        return gateway(copied(self.directory / "prepared"))
 
     def _committing(self) -> AbstractContextManager[Server]:
         return python_peer(COMMIT, Path(tempfile.mkdtemp(dir=self.directory)) / "peer.db")

@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from benchmarks.backends import Backends
-from benchmarks.servers import SENDER, enlist, prepare
+from benchmarks.people import SENDER, enlist, prepare
 
 EACH = 1000
-"""Stored rows of every user."""
+"""Stored rows of every user, as a rule."""
 STEP = 500_000
 SPREAD_MS = 20 * 86_400_000
 TTL_MS = 30 * 86_400_000
@@ -47,10 +47,10 @@ def _begin() -> int:
     return int(time.time() * 1000) - SPREAD_MS
 
 
-def in_sqlite(directory: Path, *, rows: int) -> None:
-    """The database of a node in ``directory``, with ``rows`` stored rows, EACH a user."""
-    users = rows // EACH
-    prepare(directory, users=users, head=EACH)
+def in_sqlite(directory: Path, *, rows: int, each: int = EACH) -> None:
+    """The database of a node in ``directory``, with ``rows`` stored rows, so many for ``each`` user."""
+    users = rows // each
+    prepare(directory, users=users, head=each)
     connection = sqlite3.connect(directory / "gateway.db", isolation_level=None)
     try:
         # Only while it is loaded: the gateway sets its own.

@@ -12,7 +12,6 @@ same time, each by its own gateway on core 0; the client has core 1, PostgreSQL 
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import statistics
@@ -26,8 +25,10 @@ from benchmarks.backends import Backends
 from benchmarks.bars import LARGE, SMALL
 from benchmarks.filling import BYTES_A_ROW, EACH, in_postgres, in_sqlite
 from benchmarks.load import Used
+from benchmarks.people import post, sender_token, user_token
+from benchmarks.probing import on_load_core
 from benchmarks.record import Record
-from benchmarks.servers import LOAD_CORE, Server, in_directory, node, post, sender_token, user_token
+from benchmarks.servers import Server, in_directory, node
 from benchmarks.talking import Refused, Wire, get
 
 KINDS = ("replay", "list", "push")
@@ -140,9 +141,7 @@ def _timed(record: Record, measure: str, name: str) -> Iterator[None]:
 def _compare(
     record: Record, engine: str, small: Visited, large: Visited, *, scale: Scale, database: Sequence[int]
 ) -> None:
-    everywhere = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(everywhere)[LOAD_CORE % len(everywhere)]})
-    try:
+    with on_load_core():
         time.sleep(SETTLE)
         both = [(SMALL, small, small.epoch()), (LARGE, large, large.epoch())]
         for block in range(scale.blocks + 1):
@@ -155,8 +154,6 @@ def _compare(
                     if block:  # the first warms up
                         record.note(f"{engine} {kind}", name, statistics.median(took) * 1000)
                         record.note(f"{engine} {kind} cpu", name, used["ours"] / len(took) * 1000)
-    finally:
-        os.sched_setaffinity(0, everywhere)
 
 
 def _took(record: Record, visited: Visited, kind: str, epoch: str, times: int) -> list[float]:

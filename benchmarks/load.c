@@ -8,6 +8,8 @@
 //                                            the next when the last is answered. Else RATE a second, by the clock
 //   count FRAMES IDLE                        wait until FRAMES marked frames have come since the last count, or none for
 //                                            IDLE seconds
+//   census EACH                              how many open sockets got exactly EACH marked frames since they were opened
+//   stall                                    read from none of the sockets any more
 //   drop                                     reset all sockets
 //
 // A marker is '@', 19 digits of CLOCK_MONOTONIC nanoseconds, '@'. In a request it is filled in when the request is due (not
@@ -45,7 +47,7 @@ struct peer {
   // a socket: one frame at a time
   unsigned char head[10], control[125]; int nhead, ncontrol;
   uint64_t left; int in_payload;
-  int digits; ns mark; int marking, marked;
+  int digits; ns mark; int marking, marked; long nmarked;
   // a post
   char *out; size_t size, sent;
   char *line; int nline; long body; ns due;
@@ -99,62 +101,7 @@ static void gone(struct peer *p) {
   close(p->fd);
 }
 
-// -- sockets ---------------------------------------------------------------------------------------------------------
-
-static void look_for_mark(struct peer *p, unsigned char c) {
-  if (p->marked) return;
-  if (c == '@') {
-    if (p->marking && p->digits == MARK - 2) { p->marked = 1; return; }
-    p->marking = 1; p->digits = 0; p->mark = 0;
-  } else if (p->marking) {
-    if (c < '0' || c > '9') p->marking = 0; else { p->digits++; p->mark = p->mark * 10 + (c - '0'); }
-  }
-}
-static void frame_came(struct peer *p) {
-  int op = p->head[0] & 15;
-  if (op == 1 || op == 2) {
-    if (!p->served) { p->served = 1; served++; }
-    if (p->marked) { last_frame = now(); if (!frames.n) first_frame = last_frame; push(&frames, last_frame - p->mark); }
-  } else if (op == 9) {
-    unsigned char pong[6 + 125] = {0x8a, (unsigned char)(0x80 | p->ncontrol)};  // masked with zeros
-    memcpy(pong + 6, p->control, (size_t)p->ncontrol);
-    if (write(p->fd, pong, 6 + (size_t)p->ncontrol) < 0) gone(p);
-  } else if (op == 8) {
-    if (failed + closed < 3) fprintf(stderr, "closed: %d %.*s\n", p->control[0] << 8 | p->control[1], p->ncontrol > 2 ? p->ncontrol - 2 : 0, p->control + 2);
-    gone(p);
-  }
-  p->nhead = 0; p->in_payload = 0;
-}
-static void take_frames(struct peer *p, unsigned char *b, ssize_t n) {
-  for (ssize_t i = 0; i < n && p->state == OPEN;) {
-    if (!p->in_payload) {
-      p->head[p->nhead++] = b[i++];
-      int kind = p->head[1] & 127, need = p->nhead < 2 ? 10 : 2 + (kind == 126 ? 2 : kind == 127 ? 8 : 0);
-      if (p->nhead < need) continue;
-      p->left = kind < 126 ? (uint64_t)kind : 0;
-      for (int k = 2; k < need; k++) p->left = p->left << 8 | p->head[k];
-      p->in_payload = 1; p->ncontrol = 0; p->marking = p->marked = 0;
-    } else {
-      int control = p->head[0] & 8;
-      for (; i < n && p->left; i++, p->left--) {
-        if (!control) look_for_mark(p, b[i]); else if (p->ncontrol < 125) p->control[p->ncontrol++] = b[i];
-      }
-    }
-    if (p->in_payload && !p->left) frame_came(p);
-  }
-}
-static void take_head(struct peer *p, unsigned char *b, ssize_t n) {
-  ssize_t i = 0;
-  while (i < n && p->state == HEAD) {
-    if (p->nstatus < 12) p->status[p->nstatus++] = (char)b[i];
-    p->tail = p->tail << 8 | b[i++];
-    if (p->tail != 0x0d0a0d0a) continue;
-    if (memcmp(p->status, "HTTP/1.1 101", 12)) { if (!failed) fprintf(stderr, "refused: %.12s\n", p->status); gone(p); return; }
-    p->state = OPEN; upgraded++;
-    if (!expect_hello) { p->served = 1; served++; }
-  }
-  take_frames(p, b + i, n - i);
-}
+#include "load_frames.h"
 
 // -- posts -----------------------------------------------------------------------------------------------------------
 
@@ -253,7 +200,7 @@ static void open_sockets(int port, const char *file, long count, long inflight, 
     done = upgraded + failed; opened = served + failed;
     if (now() - moved > 20000000000LL) break;
   }
-  printf("{\"opened\":%ld,\"failed\":%ld,\"served_in\":%lld}\n", served, failed, (long long)(now() - from));
+  printf("{\"opened\":%ld,\"failed\":%ld,\"from\":%lld,\"served_in\":%lld}\n", served, failed, (long long)from, (long long)(now() - from));
 }
 static struct request *read_requests(const char *file, size_t *count) {
   FILE *f = fopen(file, "r"); struct request *all = NULL; size_t size;
@@ -305,6 +252,17 @@ static void count(size_t expected, double seconds) {
   print_latencies(&frames); printf("}\n");
   frames.n = 0;
 }
+static void census(long each) {
+  long complete = 0;
+  for (long i = 0; i < nsockets; i++) complete += sockets[i].state == OPEN && sockets[i].nmarked == each;
+  printf("{\"complete\":%ld,\"lost_sockets\":%ld}\n", complete, closed);
+}
+static void stall(void) {
+  long stalled = 0;
+  for (long i = 0; i < nsockets; i++)
+    if (sockets[i].state == OPEN && !epoll_ctl(ep, EPOLL_CTL_DEL, sockets[i].fd, NULL)) stalled++;
+  printf("{\"stalled\":%ld}\n", stalled);
+}
 static void drop(void) {
   for (long i = 0; i < nsockets; i++) gone(&sockets[i]);
   printf("{\"dropped\":%ld}\n", nsockets);
@@ -320,6 +278,8 @@ int main(void) {
     if (sscanf(line, "open %d %1023s %ld %ld %d", &port, file, &a, &b, &hello) == 5) open_sockets(port, file, a, b, hello);
     else if (sscanf(line, "post %d %1023s %ld %lf %lf", &port, file, &a, &x, &y) == 5) post(port, file, a, x, y);
     else if (sscanf(line, "count %ld %lf", &a, &x) == 2) count((size_t)a, x);
+    else if (sscanf(line, "census %ld", &a) == 1) census(a);
+    else if (!strncmp(line, "stall", 5)) stall();
     else if (!strncmp(line, "drop", 4)) drop();
     else { fprintf(stderr, "what is: %s", line); return 2; }
     fflush(stdout);

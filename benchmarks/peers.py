@@ -148,6 +148,15 @@ async def push_many(batch: Batch, claims: Annotated[Claims, Depends(sender)]) ->
     return {"results": [{"status": 201, "id": id} for id in ids]}
 
 
+@app.post("/everyone", status_code=202)
+async def everyone(request: Request, claims: Annotated[Claims, Depends(sender)]) -> dict[str, Any]:
+    """What is posted goes to every socket as it is, one after the other."""
+    text = (await request.body()).decode()
+    for websocket in [one for of_user in sockets.values() for one in of_user]:
+        await websocket.send_text(text)
+    return {"online_count": len(sockets)}
+
+
 @app.post("/empty", status_code=201)
 async def empty(notification: Notification, claims: Annotated[Claims, Depends(sender)]) -> dict[str, Any]:
     """A route that does nothing with what it has checked."""

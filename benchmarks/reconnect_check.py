@@ -26,7 +26,8 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.servers import SIGNING_KEYS, VENV, clean_environment, free_port, pinned, prepare, write_paths
+from benchmarks.people import prepare, write_paths
+from benchmarks.servers import SIGNING_KEYS, VENV, clean_environment, free_port, pinned
 from benchmarks.simulate_reconnect import HEAD, WAYS, Outcome, Scene, Way, row, simulate
 
 PATIENCE = 10.0

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from benchmarks.backends import Backends
 from benchmarks.bars import ALONE, ANSWER, HERE, THERE
+from benchmarks.people import admin_token, enlist, post, prepare, user_token
 from benchmarks.record import Record
-from benchmarks.servers import Server, admin_token, enlist, in_directory, node, post, prepare, user_token
+from benchmarks.servers import Server, in_directory, node
 from benchmarks.talking import Wire, until_closed
 
 SOCKETS = 100

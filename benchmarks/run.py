@@ -1,8 +1,9 @@
 """``make bench``: what is asked of speed and memory, measured. Asserts nothing.
 
 Absolute figures drift with the machine and its neighbours; the ratio within one pair is what counts. The figures are
-medians over the pairs, with the spread. What a bar measures, and how, stands where it is measured: ``beside_peers`` (S1
-to S6), ``revoking`` (S8), ``growth`` (S10, only if asked for: it needs minutes and gigabytes), ``several`` (S11).
+medians over the pairs, with the spread. What a bar measures, and how, stands where it is measured: ``beside_peers``
+(S1, S2, S4 to S6), ``fanout`` (S3), ``storm`` (S7), ``revoking`` (S8), ``growth`` (S10, only if asked for: it needs
+minutes and gigabytes), ``several`` (S11, not in a short look), ``starting`` (S12), ``stalled`` (S13), ``wide``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import beside_peers, growth, revoking, several
+from benchmarks import beside_peers, fanout, growth, revoking, several, stalled, starting, storm, wide
 from benchmarks.backends import Backends, backends
-from benchmarks.bars import NUMBERS, processor, table, verdicts
+from benchmarks.bars import NUMBERS, WIDE, processor, table, verdicts
 from benchmarks.record import Record
 from benchmarks.servers import HERE
 
@@ -43,6 +44,7 @@ def run(record: Record, asked: Sequence[str], given: argparse.Namespace, directo
     times = REVOCATIONS_QUICK if given.quick else REVOCATIONS
     if set(PEERS) & set(asked):
         beside_peers.BesidePeers(record, beside, directory).run()
+    scales = _alone(record, asked, given, directory)
     if "S8" in asked:
         print("  revocations, one node")
         revoking.on_one_node(record, directory, times=times)
@@ -61,7 +63,31 @@ def run(record: Record, asked: Sequence[str], given: argparse.Namespace, directo
                 several.Several(record, shared, nodes, directory).run()
             if "S10" in asked and small is None:
                 growth.on_postgres(record, shared, grown)
-    return {"beside peers": asdict(beside), "revocations": times, "growth": asdict(grown), "several": asdict(nodes)}
+    scales |= {"beside peers": asdict(beside), "revocations": times, "growth": asdict(grown)}
+    return scales | {"several": asdict(nodes)}
+
+
+def _alone(record: Record, asked: Sequence[str], given: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """What one node on SQLite is measured at, each with its own scale; the scales."""
+    scales: dict[str, Any] = {}
+
+    def scaled(name: str, module: Any) -> Any:
+        scale = module.QUICK if given.quick else module.FULL
+        scale = replace(scale, pairs=given.pairs or scale.pairs)
+        scales[name] = asdict(scale)
+        return scale
+
+    if "S3" in asked:
+        fanout.Fanout(record, scaled("fanout", fanout), directory).run()
+    if "S7" in asked:
+        storm.Storm(record, scaled("storm", storm), directory).run()
+    if "S12" in asked:
+        starting.run(record, scaled("starting", starting), directory)
+    if "S13" in asked:
+        stalled.Stalled(record, scaled("stalled", stalled), directory).run()
+    if WIDE in asked:
+        wide.Wide(record, scaled("wide", wide), directory).run()
+    return scales
 
 
 def _backends(stack: ExitStack, record: Record, directory: Path) -> Backends | None:
@@ -93,12 +119,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one pair, few sockets, short: to see that it works")
     parser.add_argument("--growth", action="store_true", help="S10 too: 10 million rows, minutes and gigabytes")
-    parser.add_argument("--only", nargs="+", choices=NUMBERS, metavar="S", help="these bars (S1 to S6 go together)")
-    parser.add_argument("--pairs", type=int, help="how many pairs (default 3)")
+    measures = [*NUMBERS, WIDE]
+    parser.add_argument("--only", nargs="+", choices=measures, metavar="S", help="these (S1 to S6 but S3 go together)")
+    parser.add_argument("--pairs", type=int, help="how many pairs (default 5)")
     parser.add_argument("--sockets", type=int, help="idle sockets of S1 and S2 (default 8000)")
     parser.add_argument("--rows", type=int, help="stored rows of S10 (default 10 million)")
     given = parser.parse_args()
-    asked: Sequence[str] = given.only or [number for number in NUMBERS if number != "S10" or given.growth]
+    left_out = (set() if given.growth else {"S10"}) | ({"S11"} if given.quick else set())
+    asked: Sequence[str] = given.only or [number for number in (*NUMBERS, WIDE) if number not in left_out]
     if set(PEERS) & set(asked):
         asked = [*asked, *PEERS]
     record = Record()
@@ -106,7 +134,7 @@ def main() -> None:
         if len(os.sched_getaffinity(0)) < 2:
             record.remark("there is only one core: server and load share it, and no figure means much")
         scale = run(record, asked, given, Path(directory))
-    console = Console(width=None if sys.stdout.isatty() else 180, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)
     console.print(table(record.samples, asked))
     if "S11" in asked:
         console.print(processor(record.samples))

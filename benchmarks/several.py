@@ -19,8 +19,9 @@ from typing import Any
 from benchmarks.backends import Backends
 from benchmarks.bars import LOCAL, ONE, REMOTE, SHARERS, TWO
 from benchmarks.load import Load, Used
+from benchmarks.people import enlist, write_paths, write_requests
 from benchmarks.record import Record
-from benchmarks.servers import Server, enlist, write_paths, write_requests
+from benchmarks.servers import Server
 
 HALVES = (0, 1)
 SINGLES, BATCHES = 128, 8
@@ -37,7 +38,7 @@ class Scale:
     rate: int
 
 
-FULL = Scale(pairs=3, users=2000, seconds=6, rate=200)
+FULL = Scale(pairs=5, users=2000, seconds=6, rate=200)
 QUICK = Scale(pairs=1, users=400, seconds=2, rate=200)
 
 

@@ -80,21 +80,7 @@ class Wire:
 
     def frames(self) -> list[tuple[int, bytes]]:
         """(opcode, payload) of every frame that has come whole."""
-        found: list[tuple[int, bytes]] = []
-        left, at = self.left, 0
-        while len(left) >= at + 2:
-            size, start = left[at + 1], at + 2
-            if size >= 126:
-                start += 2 if size == 126 else 8
-                if len(left) < start:
-                    break
-                size = int.from_bytes(left[at + 2 : start], "big")
-            if len(left) < start + size:
-                break
-            found.append((left[at] & 15, bytes(left[start : start + size])))
-            at = start + size
-        del left[:at]
-        return found
+        return take_frames(self.left)
 
     def texts(self, amount: int) -> list[bytes]:
         """Wait for so many text frames. A ping may come between: nobody here stays so long that it must be answered.
@@ -111,6 +97,25 @@ class Wire:
             if len(came) >= amount:
                 return came
             self.more()
+
+
+def take_frames(left: bytearray) -> list[tuple[int, bytes]]:
+    """(opcode, payload) of every unmasked frame that is whole in ``left``, which they leave."""
+    found: list[tuple[int, bytes]] = []
+    at = 0
+    while len(left) >= at + 2:
+        size, start = left[at + 1], at + 2
+        if size >= 126:
+            start += 2 if size == 126 else 8
+            if len(left) < start:
+                break
+            size = int.from_bytes(left[at + 2 : start], "big")
+        if len(left) < start + size:
+            break
+        found.append((left[at] & 15, bytes(left[start : start + size])))
+        at = start + size
+    del left[:at]
+    return found
 
 
 def get(path: str, token: str) -> bytes:
