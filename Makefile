@@ -20,7 +20,7 @@ serve: $(VENV)/.runtime ## run the gateway on 127.0.0.1:8000 (settings: the envi
 	exec $(VENV)/bin/gateway serve $(ARGS)
 
 test: $(VENV)/.dev $(VENV)/.system ## run all tests (ARGS="-k revoked -x" passes on to pytest)
-	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" $(ARGS)
+	@$(VENV)/bin/pytest -q -n 2 --dist worksteal -m "not nightly" $(ARGS)
 
 faults: $(VENV)/.dev ## run every row of the fault matrix (FAULTS_SEEDS=10: each with ten seeds; FAULTS_SEED=n: with that one)
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/faults $(ARGS)

@@ -13,6 +13,7 @@ GATEWAY, LOOP, COMMIT, NODE = "gateway", "looping", "committing", "node ws"
 EMPTY = "empty route"
 NCHAN, BARE = "nchan", "bare loop"
 READING, STALLED = "all reading", "some stalled"
+CALM, FLOODED = "nobody at the door", "200 sign in"
 DURABLE, EVERYONE, QUIET = "1000 users", "everyone", "no push"
 ALONE, HERE, THERE, ANSWER = "one node", "answering node", "other node", "its answer"
 SMALL, LARGE = "few rows", "many rows"
@@ -110,6 +111,7 @@ BARS = (
         "S13", "p99 of the others", "stalled p99", "ms", READING, Asked(1.2, READING), None, at_most=True, ours=STALLED
     ),
     Bar("S13", "memory of a stalled one", "stalled memory", "KB", None, Asked(128), None, at_most=True),
+    Bar("AUTH-07", "p99 while 200 sign in", "flood p99", "ms", CALM, Asked(2, CALM), None, at_most=True, ours=FLOODED),
 )
 BESIDE = (
     ("idle", NODE, "KB", "S1: takes anybody, checks no token"),
@@ -120,6 +122,7 @@ BESIDE = (
     ("single", EMPTY, "/s", "S4: does nothing at all"),
 )
 SEEN = (
+    ("sign-ins", GATEWAY, "/s", "AUTH-07, sign-ins let in"),
     ("wide stall", DURABLE, "ms", "wide, longest wait"),
     ("wide stall", EVERYONE, "ms", "wide, longest wait"),
     ("wide stall", QUIET, "ms", "wide, longest wait"),

@@ -3,7 +3,8 @@
 Absolute figures drift with the machine and its neighbours; the ratio within one pair is what counts. The figures are
 medians over the pairs, with the spread. What a bar measures, and how, stands where it is measured: ``beside_peers``
 (S1, S2, S4 to S6), ``fanout`` (S3), ``storm`` (S7), ``revoking`` (S8), ``growth`` (S10, only if asked for: it needs
-minutes and gigabytes), ``several`` (S11, not in a short look), ``starting`` (S12), ``stalled`` (S13), ``wide``.
+minutes and gigabytes), ``several`` (S11, not in a short look), ``starting`` (S12), ``stalled`` (S13), ``flood``
+(AUTH-07), ``wide``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
-from benchmarks import beside_peers, fanout, growth, revoking, several, stalled, starting, storm, wide
+from benchmarks import beside_peers, fanout, flood, growth, revoking, several, stalled, starting, storm, wide
 from benchmarks.backends import Backends, backends
 from benchmarks.bars import NUMBERS, WIDE, processor, table, verdicts
 from benchmarks.record import Record
@@ -85,6 +86,8 @@ def _alone(record: Record, asked: Sequence[str], given: argparse.Namespace, dire
         starting.run(record, scaled("starting", starting), directory)
     if "S13" in asked:
         stalled.Stalled(record, scaled("stalled", stalled), directory).run()
+    if "AUTH-07" in asked:
+        flood.Flood(record, scaled("flood", flood), directory).run()
     if WIDE in asked:
         wide.Wide(record, scaled("wide", wide), directory).run()
     return scales

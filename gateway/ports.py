@@ -459,8 +459,8 @@ class Transport(Protocol):
     def writable(self) -> bool:
         """Below its high-water mark. When that becomes true again, ``Connection.drained()`` is called."""
 
-    def write(self, payload: bytes) -> None:
-        """``payload`` is what this kind of transport sends as it stands (``Frame.ws`` or ``Frame.json``)."""
+    def write(self, *payloads: bytes) -> None:
+        """Each is what this kind of transport sends as it stands (``Frame.ws`` or ``Frame.json``); all in one go."""
 
     def encode(self, frame: EncodedFrame) -> bytes:
         """The form of ``frame`` this transport writes."""

@@ -13,10 +13,11 @@ import random
 from gateway import frames
 from gateway.closing import BY_REASON, INTERNAL_ERROR, TOKEN_REVOKED, Close
 from gateway.errors import StoreUnavailable
-from gateway.feed import Feed, Gap, Verdict
+from gateway.feed import Feed, Verdict
 from gateway.frames import Frame
-from gateway.model import Claims, ConnectionInfo, Entry, Principal, State, millis, rfc3339
+from gateway.model import Claims, ConnectionInfo, Principal, State, millis, rfc3339
 from gateway.ports import Transport
+from gateway.replay import replay
 from gateway.ties import Ties
 
 log = logging.getLogger("gateway.sockets")
@@ -256,22 +257,14 @@ class Telling:
             if self.closed_as is not None or not ties.revoker.fresh:
                 return False
             ties.metrics.caught_up.inc()
-            for item in feed.play(page):
-                self._tell(item)
-                if not self.transport.writable:
-                    return False
+            self.sent += replay(feed.play(page), self.transport, ties.metrics)
+            if not self.transport.writable:
+                return False
             state = page.state
         verdict = feed.settle(state)
         if verdict is Verdict.CHANGED:
             self._write(frames.changed(rev=state.rev, unread=state.unread))
         return verdict is not Verdict.READ
-
-    def _tell(self, item: Entry | Gap) -> None:
-        if isinstance(item, Gap):
-            self._write(frames.gap(item.first, item.last))
-        else:
-            self.ties.metrics.written.inc()
-            self._write(frames.notification(item))
 
     def _greet(self, cursor: int, state: State) -> None:
         """``hello``: where the log stands and where this connection starts in it (contract 4.4)."""

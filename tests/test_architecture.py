@@ -22,7 +22,7 @@ LONGER: Mapping[str, int] = {"model": 500, "ports": 500}
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "closing", "ports"),
     (
-        *("feed", "hub", "frames", "revocations", "limits", "group", "turns", "metrics", "epoch", "auth"),
+        *("feed", "replay", "hub", "frames", "revocations", "limits", "group", "turns", "metrics", "epoch", "auth"),
         *("origins", "hosts", "hardening", "cookies"),
         "redis_link",  # what the adapters share that speak to Redis
     ),

@@ -22,7 +22,7 @@ class Wire:
     def pending(self) -> int:
         return self.queued
 
-    def write(self, payload: bytes) -> None: ...
+    def write(self, *payloads: bytes) -> None: ...
 
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.json

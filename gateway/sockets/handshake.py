@@ -16,7 +16,6 @@ from typing import Protocol as Seam
 from starlette.types import ASGIApp, Message, Scope
 from starlette.websockets import WebSocketDisconnect
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 
 from gateway.closing import DRAINING, INTERNAL_ERROR, Close
 from gateway.ports import Handled, Transport
@@ -28,6 +27,7 @@ OVERLOADED_EXTENSION = "gateway.overloaded"
 _READ_AHEAD = 64 * 1024
 """Bytes of messages an application may leave unread before its peer is no longer read either."""
 _PER_MESSAGE = 64
+_SWITCHING = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 _NORMAL = Close(1000, "", "backoff")
 
 log = logging.getLogger("gateway.sockets")
@@ -54,7 +54,7 @@ class Wire(Seam):
     def refuse(self, code: int, reason: str) -> None: ...
     def deny(self, response: bytes) -> None: ...
     def take(self, handled: Handled) -> Transport: ...
-    def write(self, payload: bytes) -> None: ...
+    def write(self, *payloads: bytes) -> None: ...
     def end(self, why: Close) -> None: ...
     def read_on(self, go: bool) -> None: ...
     def forget(self) -> None: ...
@@ -64,11 +64,11 @@ class Conversation:
     """Between one request and one application, until it is accepted and handed over, refused, or over."""
 
     __slots__ = (
+        "_accept",
         "_asked",
         "_denial",
         "_handed",
         "_incoming",
-        "_response",
         "_scope",
         "_unread",
         "_waiters",
@@ -76,13 +76,13 @@ class Conversation:
         "task",
     )
 
-    def __init__(self, wire: Wire, response: Response, scope: Scope, *extensions: str) -> None:
-        """``response``: the 101 that would accept. ``scope``: complete but for the extensions, which are added; and so
-        are ``extensions``, by name."""
+    def __init__(self, wire: Wire, accept: str, scope: Scope, *extensions: str) -> None:
+        """``accept``: what the 101 says in Sec-WebSocket-Accept. ``scope``: complete but for the extensions, which are
+        added; and so are ``extensions``, by name."""
         scope["extensions"] = {"websocket.http.response": {}, EXTENSION: self, **{name: {} for name in extensions}}
         self._scope = scope
         self._wire = wire
-        self._response = response
+        self._accept = accept
         self._incoming: deque[Message] = deque([{"type": "websocket.connect"}])
         self._unread = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -150,12 +150,11 @@ class Conversation:
 
     def switching(self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
         """The 101."""
-        response = self._response
-        for name, value in headers:
-            response.headers[name.decode("latin-1")] = _clean(value.decode("latin-1"))
+        fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
         if subprotocol is not None:
-            response.headers["Sec-WebSocket-Protocol"] = _clean(subprotocol)
-        return response.serialize()
+            fields.append(("Sec-WebSocket-Protocol", subprotocol))
+        lines = [_SWITCHING + self._accept, *[f"{name}: {_clean(value)}" for name, value in fields], "\r\n"]
+        return "\r\n".join(lines).encode("latin-1")
 
     # -- ASGI --------------------------------------------------------------------------------------------------
 

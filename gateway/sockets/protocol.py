@@ -73,9 +73,9 @@ class SocketProtocol(asyncio.Protocol):
     def writable(self) -> bool:
         return not self._paused and self._state <= _State.OPEN
 
-    def write(self, payload: bytes) -> None:
+    def write(self, *payloads: bytes) -> None:
         if self._state is _State.OPEN:
-            self._transport.write(payload)
+            self._transport.write(payloads[0] if len(payloads) == 1 else b"".join(payloads))
 
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.ws

@@ -43,10 +43,10 @@ class QueuedTransport:
     def writable(self) -> bool:
         return not self._full and self._closing is None
 
-    def write(self, payload: bytes) -> None:
+    def write(self, *payloads: bytes) -> None:
         if self._closing is None:
-            self._outbox.append(payload)
-            self._size += len(payload)
+            self._outbox.extend(payloads)
+            self._size += sum(map(len, payloads))
             self._full = self._full or self._size > HIGH_WATER
             self._wake.set()
 

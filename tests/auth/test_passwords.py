@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from passlib.hash import argon2
 from passlib.utils import MAX_PASSWORD_SIZE
 
 from gateway.auth import guessable
-from gateway.auth.passwords import LONGEST, WAITING, Passwords
+from gateway.auth.passwords import LONGEST, NICER, WAITING, Passwords
 from gateway.errors import Invalid, Unavailable
 
 
@@ -182,6 +184,14 @@ async def test_no_more_than_so_many_compute_and_wait_and_the_loop_goes_on(monkey
     passwords.close()
     with pytest.raises(Unavailable):
         await passwords.hash("after the end")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no niceness of its own")
+async def test_AUTH_07_hashing_stands_back_and_the_event_loop_does_not(passwords: Passwords) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    theirs = await passwords._off_loop(lambda: os.getpriority(os.PRIO_PROCESS, 0))
+    assert theirs == min(19, own + NICER)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 async def test_without_warming_up_the_dummy_is_made_on_first_use() -> None:

@@ -68,10 +68,10 @@ class Wire:
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.json
 
-    def write(self, payload: bytes) -> None:
-        assert not self.ended, f"written after the end: {payload!r}"
-        self.queued += 1
-        self.frames.append(json.loads(payload))
+    def write(self, *payloads: bytes) -> None:
+        assert not self.ended, f"written after the end: {payloads!r}"
+        self.queued += len(payloads)
+        self.frames += [json.loads(payload) for payload in payloads]
 
     def take(self, frames: int = 10**9) -> None:
         blocked = not self.writable

@@ -1,0 +1,117 @@
+"""AUTH-07: two hundred sign in at once while a thousand sockets receive: what the sockets notice. Judges nothing.
+
+The server has core 0, the load core 1; so hashing passwords shares a core with everything else the gateway does, which
+is worse than it has to be. The same pushes come by the clock without anybody at the door, and with two hundred who sign
+in rightly again and again, each on a connection of their own; who is told to come back waits a moment.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from passlib.hash import argon2
+
+from benchmarks.bars import CALM, FLOODED, GATEWAY
+from benchmarks.load import Load
+from benchmarks.people import prepare, write_paths, write_requests
+from benchmarks.probing import on_load_core
+from benchmarks.record import Record
+from benchmarks.servers import Server, copied, gateway
+from benchmarks.talking import Refused, Wire
+
+PASSWORD = "correct horse battery"
+COME_BACK = 0.2
+"""Seconds: sooner than they are told, so that it stays a flood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """``rate``: pushes a second."""
+
+    pairs: int
+    sockets: int
+    visitors: int
+    seconds: float
+    rate: int
+
+
+FULL = Scale(pairs=5, sockets=1000, visitors=200, seconds=6, rate=500)
+QUICK = Scale(pairs=1, sockets=1000, visitors=200, seconds=3, rate=500)
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    record: Record
+    scale: Scale
+    directory: Path
+
+    def run(self) -> None:
+        scale, home = self.scale, self.directory
+        (home / "flood").mkdir()
+        prepare(home / "flood", users=scale.sockets)
+        with sqlite3.connect(home / "flood/gateway.db") as connection:
+            known = argon2.using(type="ID", memory_cost=19_456, time_cost=2, parallelism=1).hash(PASSWORD)
+            connection.execute("UPDATE users SET password_hash = ?", [known])
+        connection.close()
+        write_paths(home / "flood-paths", users=scale.sockets)
+        write_requests(home / "flood-single", target="/notifications", users=scale.sockets, each=0)
+        for pair in range(1, scale.pairs + 1):
+            print(f"  sign-ins at once, pair {pair} of {scale.pairs}")
+            with gateway(copied(home / "flood")) as server, Load() as load:
+                load(f"open {server.port} {home / 'flood-paths'} {scale.sockets} 64 1")
+                self._push(server, load, seconds=1)  # warms up
+                self.record.note("flood p99", CALM, self._push(server, load, seconds=scale.seconds))
+                with visited(server, scale.visitors) as let_in:
+                    time.sleep(0.5)
+                    before, began = len(let_in), time.monotonic()
+                    p99 = self._push(server, load, seconds=scale.seconds)
+                    rate = (len(let_in) - before) / (time.monotonic() - began)
+                self.record.note("flood p99", FLOODED, p99)
+                self.record.note("sign-ins", GATEWAY, rate)
+                load("drop")
+
+    def _push(self, server: Server, load: Load, *, seconds: float) -> float:
+        """Milliseconds, from due to frame."""
+        posted = load(f"post {server.port} {self.directory / 'flood-single'} 16 {seconds} {self.scale.rate}")
+        heard = load(f"count {posted['requests']} 5")
+        if posted["refused"] or heard["frames"] != posted["requests"]:
+            refused, came = posted["refused"], heard["frames"]
+            self.record.remark(f"AUTH-07: {refused} refused, {came} of {posted['requests']} frames came")
+        return float(heard["p99"]) / 1e6
+
+
+@contextmanager
+def visited(server: Server, visitors: int) -> Iterator[list[None]]:
+    """Inside the block they sign in; the list grows by one for each who was let in."""
+    let_in: list[None] = []
+    over = threading.Event()
+
+    def visit(number: int) -> None:
+        body = json.dumps({"username": f"name of u{number}", "password": PASSWORD}).encode()
+        head = "POST /auth/login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+        with Wire(server.port) as wire:
+            while not over.is_set():
+                try:
+                    wire.ask(request, expect=200)
+                    let_in.append(None)
+                except Refused:
+                    over.wait(COME_BACK)
+
+    with on_load_core():
+        threads = [threading.Thread(target=visit, args=[number], daemon=True) for number in range(visitors)]
+        for thread in threads:
+            thread.start()
+    try:
+        yield let_in
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
