@@ -65,6 +65,7 @@ _DESCRIPTIONS = {
     404: "There is no such thing, or it is somebody else's.",
     409: "It conflicts with what is there.",
     413: "The body is too large.",
+    414: "The target is too long.",
     415: "The body is of another type.",
     422: "The request cannot be taken; nothing was stored.",
     429: "Over a rate; `Retry-After` says when to come back.",
@@ -219,8 +220,12 @@ def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
         statuses.append(422)
     if "{" in route.path_format or (route.path in _NAME_OTHERS and "requestBody" in operation):
         statuses.append(404)
+    if any(parameter["schema"].get("type") == "array" for parameter in operation.get("parameters", ())):
+        statuses.append(414)
     if route.path in ("/auth/login", "/auth/refresh", "/auth/password"):
         statuses += [401, 429]
+    if route.path == "/auth/ticket":
+        statuses.append(429)
     if route.path in _FOR_PAGES:
         statuses.append(403)
     if isinstance(route, LeanRoute) and operation.get("requestBody"):

@@ -135,9 +135,11 @@ DELIVERY = (
             )
         ],
         [
+            # With the database on a thread the moment is too short for N13 to meet it by chance.
             Sight(
-                "tests/faults/test_races.py::test_N13_what_is_committed_while_a_socket_opens_reaches_it_at_once",
-                r"TimeoutError",
+                "tests/test_connection.py"
+                "::test_what_is_committed_while_the_opening_is_on_its_way_is_told_too",
+                r"assert \[\] == \[1, 2, 3\]",
             )
         ],
     ),

@@ -54,11 +54,15 @@ STORING = (
                 """
          self._overfull = overfull
 +        inbox.early = self._early
++        self._loop = asyncio.get_running_loop()
 +
 +    def _early(self, requests, results):
-+        done = asyncio.get_running_loop().create_future()
-+        done.set_result(results)
-+        self._ring(requests, done)
++        def ring():
++            done = self._loop.create_future()
++            done.set_result(results)
++            self._ring(requests, done)
++
++        self._loop.call_soon_threadsafe(ring)
 """,
             ),
             Edit(
