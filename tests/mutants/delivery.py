@@ -137,8 +137,7 @@ DELIVERY = (
         [
             # With the database on a thread the moment is too short for N13 to meet it by chance.
             Sight(
-                "tests/test_connection.py"
-                "::test_what_is_committed_while_the_opening_is_on_its_way_is_told_too",
+                "tests/test_connection.py::test_what_is_committed_while_the_opening_is_on_its_way_is_told_too",
                 r"assert \[\] == \[1, 2, 3\]",
             )
         ],
