@@ -35,6 +35,7 @@ class Metrics:
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )  # fmt: skip
         self._lag_max = Gauge("gateway_event_loop_lag_max_seconds", "The latest of the last minute.", registry=registry)
+        self._tasks = Gauge("gateway_tasks", "Coroutines under way.", registry=registry)
         self.gc_pause = Gauge("gateway_gc_pause_seconds_max", "Longest garbage collection.", registry=registry)
         self.bus_sent = Counter("gateway_bus_messages_sent", "Messages the bus has taken.", registry=registry)
         self.bus_received = Counter("gateway_bus_signals_received", "Signals of other nodes.", registry=registry)
@@ -68,6 +69,10 @@ class Metrics:
     def watch_lag(self, worst: Callable[[], float]) -> None:
         """``worst`` in seconds; asked when it is read, by whichever thread."""
         self._lag_max.set_function(worst)
+
+    def watch_tasks(self, running: Callable[[], int]) -> None:
+        """``running`` is asked when it is read, by whichever thread."""
+        self._tasks.set_function(running)
 
     def watch_bus(self, up: Callable[[], bool]) -> None:
         self._bus_up.set_function(up)

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Literal
@@ -25,6 +25,7 @@ from gateway.errors import StoreUnavailable
 from gateway.federation import open_exchange
 from gateway.first_start import FirstAdmin, first_admin, keyring_of
 from gateway.granting import Granting
+from gateway.group import Group
 from gateway.hub import Hub
 from gateway.janitor import Janitor
 from gateway.lag import Lag
@@ -87,6 +88,8 @@ async def open_gateway(
         if settings.metrics_port is not None and role == "serve" and crew is None:
             stack.callback(_metrics_server(metrics, settings.metrics_port))
         metrics.watch(connections=hub.__len__, users=lambda: len(hub.users), bans=denylist.__len__)
+        running = partial(asyncio.all_tasks, asyncio.get_running_loop())
+        metrics.watch_tasks(lambda: len(running()))
         bus, presence = await _between_nodes(settings, store, node, role, clock, monotonic, metrics)
         limiter = await _limiter(settings, store, role, monotonic)
         session_idle = max(settings.refresh_token_idle, settings.access_token_ttl) * 1000
@@ -162,7 +165,7 @@ async def open_gateway(
             trouble = None if bus.trouble is None else "Redis cannot be used"
             if crew is not None and trouble is None:
                 trouble = alone  # one node may be all there is, and needs none; workers are several
-            return Readiness(tuple(await unready()), () if trouble is None else (trouble,))
+            return Readiness(tuple(await looks.submit(None)), () if trouble is None else (trouble,))
 
         async def unready() -> list[str]:
             reasons = [] if revoker.fresh else ["revocations are stale"]
@@ -180,6 +183,11 @@ async def open_gateway(
             except TimeoutError:
                 writable = False
             return reasons if writable else [*reasons, "the database cannot be written"]
+
+        async def look(asked: Sequence[None]) -> list[list[str]]:
+            return [await unready()] * len(asked)
+
+        looks: Group[None, list[str]] = Group(look)  # a crowd that asks is answered by one look at the database
 
         ties = Ties(
             node=node, epoch=store.epoch, heartbeat=settings.heartbeat, frame_rate=settings.frame_rate,
