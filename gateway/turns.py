@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 AT_ONCE = 40
 """Two groups of pages (``store.inbox.PAGES_AT_ONCE``): one on its way, the next one gathering."""
@@ -20,30 +18,19 @@ class Turns:
         self._free = at_once
         self._lines: tuple[deque[asyncio.Future[None]], deque[asyncio.Future[None]]] = (deque(), deque())
         self._last = 0
+        self._either = (Turn(self, False), Turn(self, True))
 
-    @asynccontextmanager
-    async def turn(self, *, arriving: bool) -> AsyncIterator[None]:
-        """Inside the block it is the caller's turn."""
+    def turn(self, *, arriving: bool) -> Turn:
+        """In an ``async with`` block of it, it is the caller's turn."""
+        return self._either[arriving]
+
+    async def take(self, arriving: bool) -> None:
         if self._free:
             self._free -= 1
         else:
             await self._wait(self._lines[arriving])
-        try:
-            yield
-        finally:
-            self._pass_on()
 
-    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.append(mine)
-        try:
-            await mine
-        except asyncio.CancelledError:
-            if not mine.cancelled():  # it was given the turn at the same moment
-                self._pass_on()
-            raise
-
-    def _pass_on(self) -> None:
+    def give_back(self) -> None:
         """To the first of the line that was not served last; of the other one, if nobody stands there."""
         for at in (1 - self._last, self._last):
             line = self._lines[at]
@@ -54,3 +41,28 @@ class Turns:
                     first.set_result(None)
                     return
         self._free += 1
+
+    async def _wait(self, line: deque[asyncio.Future[None]]) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(mine)
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if not mine.cancelled():  # it was given the turn at the same moment
+                self.give_back()
+            raise
+
+
+class Turn:
+    """The block. It keeps nothing, so there is one for all who stand in a line."""
+
+    __slots__ = ("_arriving", "_turns")
+
+    def __init__(self, turns: Turns, arriving: bool) -> None:
+        self._turns, self._arriving = turns, arriving
+
+    async def __aenter__(self) -> None:
+        await self._turns.take(self._arriving)
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._turns.give_back()

@@ -15,6 +15,7 @@ import mmap
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 
 EACH_TURN = 8
 """Connections that one that is alone takes in one turn of the loop."""
@@ -27,6 +28,7 @@ SLACK, TOLERATED = 4, 1.05
 FRESH = 1.0
 """Seconds without a word after which a process is dead, or stands still, and is not reckoned with."""
 
+Address = tuple[str, int]
 _SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SHORTAGE_PAUSE = 1.0
 
@@ -69,7 +71,7 @@ class Share:
 
 class Accepting:
     """Accepts from ``sock`` until closed. ``share``: None for one that is alone. ``held``: how many connections this
-    process has; ``protocol`` makes one's."""
+    process has; ``protocol`` makes one's, of this end's address and the other's."""
 
     def __init__(
         self,
@@ -77,7 +79,7 @@ class Accepting:
         *,
         share: Share | None,
         held: Callable[[], int],
-        protocol: Callable[[], asyncio.Protocol],
+        protocol: Callable[[Address, Address], asyncio.Protocol],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._sock, self._share, self._held, self._protocol, self._loop = sock, share, held, protocol, loop
@@ -126,7 +128,7 @@ class Accepting:
     def _take(self) -> bool:
         """Accept one; whether there may be another."""
         try:
-            accepted, _ = self._sock.accept()
+            accepted, peer = self._sock.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):  # another was quicker, or the peer has gone
             return False
         except OSError as error:
@@ -136,15 +138,16 @@ class Accepting:
             self._pause(_SHORTAGE_PAUSE, self._resume)
             return False
         accepted.setblocking(False)
-        task = self._loop.create_task(self._open(accepted), name="accept")
+        task = self._loop.create_task(self._open(accepted, peer[:2]), name="accept")
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
         self.say()
         return True
 
-    async def _open(self, accepted: socket.socket) -> None:
+    async def _open(self, accepted: socket.socket, peer: Address) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, accepted)
+            here: Address = accepted.getsockname()[:2]
+            await self._loop.connect_accepted_socket(partial(self._protocol, here, peer), accepted)
         except OSError:  # the peer was quicker to leave than this to begin
             accepted.close()
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
 from collections.abc import Callable
-from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
@@ -19,7 +17,6 @@ from gateway.closing import (
     BINARY_FRAME,
     DRAINING,
     INTERNAL_ERROR,
-    INVALID_REQUEST,
     INVALID_TEXT,
     MESSAGE_TOO_BIG,
     OVERLOADED,
@@ -29,13 +26,13 @@ from gateway.closing import (
 )
 from gateway.connection import Connection
 from gateway.errors import GatewayError, InsufficientScope, OriginRefused, without_tokens
-from gateway.frames import MAX_SEQ
 from gateway.hardening import HARDENING, NO_PAGE
-from gateway.hosts import Hosts, host_of
+from gateway.hosts import Hosts
 from gateway.limits import holder
-from gateway.model import INBOX, SANE_REQUEST_ID, Policy, Principal, new_id
+from gateway.model import INBOX, Policy, Principal
 from gateway.origins import Origins, origin_of
 from gateway.ports import Limiter
+from gateway.sockets.asking import Refused, address_of, introduction, kept, position, query_of
 from gateway.sockets.credentials import identify
 from gateway.sockets.queued import QueuedTransport
 from gateway.ties import Ties
@@ -47,14 +44,6 @@ UPGRADE_BURST = 10
 """Seconds' worth of upgrades that may come at once from one address."""
 
 log = logging.getLogger("gateway.sockets")
-
-
-class Refused(Exception):
-    """The request is not one this endpoint can take; ``why`` goes into the close frame."""
-
-    def __init__(self, why: Close) -> None:
-        super().__init__(why.reason)
-        self.why = why
 
 
 class SocketEndpoint:
@@ -86,8 +75,9 @@ class SocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        self._bind(_request_id(scope))
-        wrong = self._hosts.refusal(host_of(scope["headers"]), scheme=scope.get("scheme", "ws"), path=scope["path"])
+        request_id, host, origin = introduction(scope)
+        self._bind(request_id)
+        wrong = self._hosts.refusal(host, scheme=scope.get("scheme", "ws"), path=scope["path"])
         if wrong is not None:
             self._ties.metrics.refused("host")
             await self._deny(scope, send, *wrong)
@@ -99,12 +89,11 @@ class SocketEndpoint:
         if scope["path"] != PATH:
             await self._deny(scope, send, 404, "not_found", "There is nothing at this path.")
             return
-        headers = _headers(scope)
-        origin = origin_of(scope["headers"])
-        if not self._origins.allowed(origin, scope.get("scheme", "ws"), headers.get("host")):
+        here = None if host is None else host.decode("latin-1")
+        if not self._origins.allowed(origin, scope.get("scheme", "ws"), here):
             await self._foreign(scope, send)
             return
-        address = _address(scope)
+        address = address_of(scope)
         if OVERLOADED_EXTENSION in scope.get("extensions", {}):
             await self._refuse(send, OVERLOADED, address)
             return
@@ -114,7 +103,7 @@ class SocketEndpoint:
             return
         try:
             connection = await self._admit(scope, address)
-            connection.origin = _origin(headers)
+            connection.origin = kept(origin)
         except Refused as refused:
             await self._refuse(send, refused.why, address)
             return
@@ -161,11 +150,11 @@ class SocketEndpoint:
         ties = self._ties
         if self._draining():
             raise Refused(DRAINING)
-        query = _query(scope)
+        query = query_of(scope)
         principal, ticket = identify(ties, self._origins, scope, query.get("token", []))
         if not principal.has(INBOX) or principal.claims.session is None:
             raise InsufficientScope(INBOX)
-        after = _after(query)
+        after = position(query)
         self._room(principal, address)
         if ticket is not None:
             principal = await ties.tickets.use(ticket)
@@ -188,7 +177,12 @@ class SocketEndpoint:
     async def _deny(
         self, scope: Scope, send: Send, status: int, code: str, detail: str, *, level: int = logging.INFO
     ) -> None:
-        about = {"reason": code, "code": status, "address": _address(scope), "origin": _origin(_headers(scope))}
+        about = {
+            "reason": code,
+            "code": status,
+            "address": address_of(scope),
+            "origin": kept(origin_of(scope["headers"])),
+        }
         log.log(level, "socket refused", extra=about)
         await _answer(scope, send, status, code, detail)
 
@@ -230,51 +224,6 @@ class SocketEndpoint:
                 connection.received(text)
             if connection.closed_as is not None:
                 await asyncio.Event().wait()  # the sender says goodbye and ends this
-
-
-def _address(scope: Scope) -> str | None:
-    return scope["client"][0] if scope.get("client") else None
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-
-
-def _request_id(scope: Scope) -> str:
-    given = (value for name, value in scope["headers"] if name == b"x-request-id" and SANE_REQUEST_ID.fullmatch(value))
-    return next((str(value, "ascii") for value in given), None) or new_id()
-
-
-def _origin(headers: dict[str, str]) -> str | None:
-    """For the log: one string for all sockets of a page, and no long one kept."""
-    origin = headers.get("origin")
-    return None if origin is None else sys.intern(origin[:200])
-
-
-def _query(scope: Scope) -> dict[str, list[str]]:
-    query: dict[str, list[str]] = {}
-    try:
-        pairs = parse_qsl(
-            scope.get("query_string", b"").decode("ascii"), keep_blank_values=True, max_num_fields=20, errors="strict"
-        )
-    except ValueError:
-        raise Refused(INVALID_REQUEST) from None
-    for name, value in pairs:
-        query.setdefault(name, []).append(value)
-    return query
-
-
-def _after(query: dict[str, list[str]]) -> tuple[int, str] | None:
-    """The position the client kept: a number without the epoch it belongs to says nothing."""
-    after, epoch = query.get("after", []), query.get("epoch", [])
-    if not after and not epoch:
-        return None
-    if len(after) != 1 or len(epoch) != 1 or not after[0].isascii() or not after[0].isdigit() or len(after[0]) > 16:
-        raise Refused(INVALID_REQUEST)
-    seq = int(after[0])
-    if seq > MAX_SEQ:
-        raise Refused(INVALID_REQUEST)
-    return seq, epoch[0]
 
 
 async def _answer(scope: Scope, send: Send, status: int, code: str, detail: str) -> None:

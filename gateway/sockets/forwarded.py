@@ -31,8 +31,12 @@ class Forwarded:
             await self._app(scope, receive, send)
             return
         self._plain(scope)
-        if not self._warned:
-            self._look(scope)
+        client = scope.get("client")
+        if client is not None and client[0] not in self._believing.trusted_hosts:
+            if not self._warned:
+                self._look(scope)
+            await self._app(scope, receive, send)
+            return
         scope[_PEER] = scope.get("client")
         await self._believing(scope, receive, send)  # type: ignore[arg-type]
 
@@ -56,15 +60,12 @@ class Forwarded:
 
     def _look(self, scope: Scope) -> None:
         """Told once: all who come through a proxy that is not trusted share its address, and its limits."""
-        client = scope.get("client")
-        if client is None or client[0] in self._believing.trusted_hosts:
-            return
         if any(name == b"x-forwarded-for" for name, _ in scope["headers"]):
             self._warned = True
             log.warning(
                 "a request brought X-Forwarded-For from an address that is not in GATEWAY_FORWARDED_ALLOW_IPS, and was "
                 "not believed: if that is your proxy, all its clients count as one address, and their limits as one",
-                extra={"address": client[0]},
+                extra={"address": scope["client"][0]},
             )
 
 

@@ -11,21 +11,14 @@ from typing import Any, NoReturn, cast
 
 import httptools
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from gateway.sockets import heads
+from gateway.sockets.accepting import Address
 from gateway.sockets.answer import Answering
-from gateway.sockets.heads import (
-    MALFORMED,
-    TOO_EARLY,
-    TOO_LARGE,
-    TOO_LONG,
-    TOO_OLD,
-    TOO_SLOW,
-    Refusal,
-    fault,
-    origin_form,
-)
+from gateway.sockets.heads import Refusal
 from gateway.sockets.upgrade import Asked
 from gateway.sockets.wire import WireLimits, half_close, problem
 
@@ -51,9 +44,10 @@ class BoundedHttp(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        addresses: tuple[Address, Address] | None = None,
     ) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
-        self._limits = limits
+        self._limits, self._addresses = limits, addresses
         self._refusal: Refusal | None = None
         self._discarding = False
         self._answered: RequestResponseCycle | None = None
@@ -69,7 +63,14 @@ class BoundedHttp(HttpToolsProtocol):
     # -- asyncio.Protocol --------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(cast("asyncio.Transport", transport))
+        if self._addresses is None:
+            super().connection_made(cast("asyncio.Transport", transport))
+        else:  # who accepted it was told: uvicorn would make a socket object of it and ask the kernel twice
+            self.connections.add(self)
+            self.transport = cast("asyncio.Transport", transport)
+            self.flow = FlowControl(self.transport)
+            self.server, self.client = self._addresses
+            self.scheme = "http"
         self._await(self._limits.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -103,7 +104,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._fed += len(piece)
             data = self._feed(piece, data)
             if self._awaiting is not None and self._fed >= self._limits.max_head and not self._discarding:
-                self._refuse(TOO_LARGE)
+                self._refuse(heads.TOO_LARGE)
         if self._discarding or self.parser is None:
             return
         if self._awaiting is None or self.pipeline:
@@ -131,7 +132,7 @@ class BoundedHttp(HttpToolsProtocol):
             if self._plain():
                 return self._without_upgrade() + after
         except httptools.HttpParserError:
-            self._refuse(self._refusal or MALFORMED)
+            self._refuse(self._refusal or heads.MALFORMED)
         return rest
 
     def on_message_begin(self) -> None:
@@ -141,26 +142,26 @@ class BoundedHttp(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
         if len(self.url) > self._limits.max_target:
-            self._stop(TOO_LONG)
+            self._stop(heads.TOO_LONG)
         self._head += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value) + 4
         if self._head > self._limits.max_head or len(self.headers) >= self._limits.max_headers:
-            self._stop(TOO_LARGE)
+            self._stop(heads.TOO_LARGE)
         if self._awaiting == "body":
             return  # a trailer: who merged it would take fields that nobody in front has seen (RFC 9110 section 6.5.1)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         old = self.parser.get_http_version() == "1.0"
-        wrong = fault(self.headers, old=old)
+        wrong = heads.fault(self.headers, old=old)
         if wrong is not None:
             self._stop(wrong)
         if old and self.parser.should_upgrade() and self._should_upgrade():
-            self._stop(TOO_OLD)  # RFC 6455 section 4.1
+            self._stop(heads.TOO_OLD)  # RFC 6455 section 4.1
         if self._busy and self.parser.should_upgrade() and self._should_upgrade():
-            self._stop(TOO_EARLY)  # the answer that is owed would be written among the frames
+            self._stop(heads.TOO_EARLY)  # the answer that is owed would be written among the frames
         if not self.url.startswith(b"/") or b"#" in self.url:
             self._rewrite()
         if self._plain():
@@ -203,7 +204,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _rewrite(self) -> None:
         if self.url == b"*" or self.parser.get_method() == b"CONNECT":
             return  # answered with 404, and 400
-        self.url = origin_form(self.url, self.headers) or self._stop(MALFORMED)
+        self.url = heads.origin_form(self.url, self.headers) or self._stop(heads.MALFORMED)
 
     def _plain(self) -> bool:
         """Whether it asks for another protocol than ours: answered as the plain request it also is (RFC 9110 section
@@ -283,7 +284,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._body_began = None  # it is the application that does not read
             self._await(self._body_left())
         elif self._awaiting == "body" or self._fed:
-            self._refuse(TOO_SLOW)
+            self._refuse(heads.TOO_SLOW)
         else:
             self._discarding = True
             self.transport.close()  # it never said a word

@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from gateway.sockets.accepting import Accepting, Share
+from gateway.sockets.accepting import Accepting, Address, Share
 from gateway.sockets.forwarded import Forwarded
 from gateway.sockets.http import http_protocol
 from gateway.sockets.protocol import SocketProtocol, socket_protocol
@@ -137,11 +137,12 @@ class DrainingServer(uvicorn.Server):
             ]  # fmt: skip
             self._on_ready()
 
-    def _protocol(self) -> asyncio.Protocol:
-        """As uvicorn makes them for sockets that it accepts itself."""
+    def _protocol(self, here: Address, peer: Address) -> asyncio.Protocol:
+        """As uvicorn makes them for sockets that it accepts itself, but for the addresses, which are known."""
         return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop
-        )
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=self._loop,
+            addresses=(here, peer),
+        )  # fmt: skip
 
     async def on_tick(self, counter: int) -> bool:
         for accepting in self._accepting:

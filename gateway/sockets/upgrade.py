@@ -146,8 +146,9 @@ _RULES = ServerProtocol(logger=QUIET)
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _LOOKED_AT = frozenset(
     {b"host", b"upgrade", b"connection", b"sec-websocket-key", b"sec-websocket-version"}
-    | {b"content-length", b"transfer-encoding"}
+    | {b"origin", b"sec-websocket-protocol", b"content-length", b"transfer-encoding"}
 )
+_PROTOCOLS = re.compile(rb"[A-Za-z0-9._-]+(?:, ?[A-Za-z0-9._-]+){0,9}")
 
 
 def check(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -169,6 +170,9 @@ def _plain(method: str, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -
             found[name] = value
         elif not name.isascii():
             return None
+    found.pop(b"origin", None)  # which may come once
+    if not _PROTOCOLS.fullmatch(found.pop(b"sec-websocket-protocol", b"none")):
+        return None
     if len(found) != 5 or method != "GET" or not target.isascii():
         return None
     try:

@@ -26,7 +26,9 @@ SECURITY = (
             Edit(
                 TOKENS,
                 """
--        jws.verify(raw, key.verifies, [key.algorithm])
+-        # The key itself: jws.verify reads the whole token a second time, to find the algorithm that we have just seen.
+-        if not key.verifies.verify(f"{head}.{body}".encode("ascii"), signed):
+-            raise TokenInvalid("signature")
 +        named, good = members(decoded(head))["alg"], key.verifies
 +        if named != key.algorithm and key.algorithm != "HS256":
 +            from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -99,7 +101,10 @@ SECURITY = (
                 TOKENS,
                 """
          head, body, signature = raw.split(".")
--        decoded(signature)  # for its spelling: jose forgives there what is not canonical
+-        signed = decoded(signature)  # in its one spelling: jose forgives what is not canonical
++        from jose.utils import base64url_decode
++
++        signed = base64url_decode(signature.encode())
 """,
             )
         ],

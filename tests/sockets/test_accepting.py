@@ -87,7 +87,7 @@ class House:
         self.accepting.append(
             Accepting(
                 self._listening[-1], share=self.shares.of(at + 1), held=lambda: len(met) + self.more[at],
-                protocol=lambda: Peer(met), loop=asyncio.get_running_loop(),
+                protocol=lambda here, peer: Peer(met), loop=asyncio.get_running_loop(),
             )
         )  # fmt: skip
         return self.accepting[-1]

@@ -21,7 +21,11 @@ PLAIN = [
 ]
 OTHERS = [(b"user-agent", b"x"), (b"origin", b"https://example"), (b"sec-websocket-extensions", b"permessage-deflate")]
 
-names = st.sampled_from([name for name, _ in PLAIN] + [b"content-length", b"transfer-encoding", b"x-\xff", b"x"])
+names = st.sampled_from(
+    [name for name, _ in PLAIN]
+    + [b"content-length", b"transfer-encoding", b"x-\xff", b"x"]
+    + [b"origin", b"sec-websocket-protocol", b"sec-websocket-extensions"]
+)
 values = st.sampled_from(
     [value for _, value in PLAIN]
     + [
