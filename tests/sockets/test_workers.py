@@ -35,9 +35,9 @@ def work(post):
     for number in (signal.SIGTERM, workers.LEAVE, workers.HURRY):
         signal.signal(number, lambda number, _: (say(post.number, signal.Signals(number).name), {told}))
     say(post.number, "is", os.getpid())
-    post.tell("worker", str(post.number))
-    post.ready()
     try:
+        post.tell("worker", str(post.number))
+        post.ready()  # it may be told to stop from here on
         while True:
             signal.pause()
     except Told:
