@@ -1,4 +1,4 @@
-"""Who reads the inbox now, of all connections that are behind. Reads nothing: no I/O, awaits only its own futures."""
+"""Whose turn it is, of two lines: who reads the inbox, who writes to the one database. Awaits only its own futures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ AT_ONCE = 40
 
 class Turns:
     """At most ``at_once`` have a turn. Who waits stands in one of two lines, each in order: those who have just come,
-    and those who were here and fell behind. The lines are served alternately, so that a storm of the ones and a flood
-    for the others do not wait for each other's end."""
+    and those who were here and fell behind (of the writer: groups, and who comes alone). The lines are served
+    alternately, so that a storm of the ones and a flood for the others do not wait for each other's end."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
         self._free = at_once

@@ -19,8 +19,11 @@ Work = Callable[[Connection], T]
 class Database(Protocol):
     """Every method raises StoreUnavailable when the database cannot answer, and works again when it can."""
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, grouped: bool = False) -> T:
         """Run ``work`` in a writing transaction; returns after the commit. An exception rolls it back.
+
+        ``grouped``: it is the work of many who travel together. Where there is one writer they wait for one other at
+        most, and not for a crowd that comes one by one.
 
         StoreUnavailable leaves open whether it was committed, unless nothing could be begun.
         """

@@ -146,13 +146,13 @@ class SqlInbox:
     async def _append(self, requests: list[Append]) -> Sequence[Appended | BaseException]:
         try:
             return await self._database.write(
-                lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max)
+                lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max), grouped=True
             )
         except append.BAD_DATA as error:
             if not append.is_bad_data(error):
                 raise
             return await self._database.write(
-                lambda connection: append.append_each(connection, requests, inbox_max=self._inbox_max)
+                lambda connection: append.append_each(connection, requests, inbox_max=self._inbox_max), grouped=True
             )
 
     async def _acknowledge(self, asked: list[tuple[str, marking.Ack]]) -> Sequence[BaseException | None]:
@@ -161,7 +161,7 @@ class SqlInbox:
             done = iter(marking.acknowledge(connection, [ack for epoch, ack in asked if epoch == now]))
             return [next(done) if epoch == now else _of_another_log() for epoch, _ in asked]
 
-        return await self._database.write(work)
+        return await self._database.write(work, grouped=True)
 
     async def _open(self, asked: list[pages.Arrival]) -> Sequence[Opening | BaseException]:
         return await self._database.read(lambda connection: pages.openings(connection, asked))

@@ -83,9 +83,9 @@ STORING = (
 +
          try:
 -            return await self._database.write(
--                lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max)
+-                lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max), grouped=True
 -            )
-+            return await self._database.write(work)
++            return await self._database.write(work, grouped=True)
 """,
             ),
         ],
@@ -170,7 +170,7 @@ STORING = (
          try:
 -            return await self._database.write(
 +            results = await self._database.write(
-                 lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max)
+                 lambda connection: append.append_group(connection, requests, inbox_max=self._inbox_max), grouped=True
              )
 +            if keys := append.KEYS[:]:
 +                append.KEYS.clear()

@@ -132,6 +132,30 @@ async def test_a_cancelled_write_still_commits_whole(store: Store) -> None:
     assert found == ["a", "b"]
 
 
+async def test_a_group_waits_for_one_write_and_not_for_a_crowd_that_came_before_it(store: Store) -> None:
+    order: list[str] = []
+    held, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def hold(connection: Connection) -> None:
+        loop.call_soon_threadsafe(held.set)
+        go_on.wait(10)
+
+    def noted(name: str) -> Callable[[Connection], None]:
+        return lambda connection: order.append(name)
+
+    first = asyncio.ensure_future(store.database.write(hold))
+    await held.wait()
+    crowd = [asyncio.ensure_future(store.database.write(noted("alone"))) for _ in range(20)]
+    await asyncio.wait(crowd, timeout=0)
+    group = asyncio.ensure_future(store.database.write(noted("group"), grouped=True))
+    await asyncio.wait([group], timeout=0)
+    go_on.set()
+    await asyncio.gather(first, group, *crowd)
+    assert len(order) == 21
+    assert order.index("group") <= 1
+
+
 async def test_closing_waits_for_what_is_under_way(url: str) -> None:
     async with open_store(url) as store:
         await add_user(store, "ann")
@@ -263,7 +287,7 @@ async def test_a_write_does_not_wait_for_ever_for_its_turn(tmp_path: Path) -> No
         let_go = asyncio.Event()
 
         async def holding() -> None:
-            async with file_of(store)._writing:
+            async with file_of(store)._writing.turn(arriving=False):
                 await let_go.wait()
 
         holder = asyncio.create_task(holding())

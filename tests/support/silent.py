@@ -51,7 +51,7 @@ class _Held:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    async def write(self, work: Callable[[Any], Any]) -> Any:
+    async def write(self, work: Callable[[Any], Any], *, grouped: bool = False) -> Any:
         await self._stand_still("before")
         result = await self._database.write(work)
         await self._stand_still("after")

@@ -72,7 +72,7 @@ class PostgresDatabase:
         self._under_way = UnderWay()
         self._failing = Failing()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, grouped: bool = False) -> T:
         # What changes nothing, a key that was used before for one, succeeds in a database that cannot be written too.
         return await self._under_way.run(self._transaction(self._writers, work, "written", proves=False))
 

@@ -34,6 +34,7 @@ from gateway.store.database import Durability, Work
 from gateway.store.errors import StoreError
 from gateway.store.finishing import Failing, UnderWay, What
 from gateway.store.sqlite.connecting import BUSY_MS, engine, reader_pragmas
+from gateway.turns import Turns
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class SqliteDatabase:
         self._readers = _Desk("reader", engine(path, "BEGIN", size=readers, pragmas=reader_pragmas), size=readers)
         self._first = _Desk("first", engine(path, "BEGIN", size=1, pragmas=reader_pragmas), size=1)
         self._open = False
-        self._writing = asyncio.Lock()
+        self._writing = Turns(1)
         self._under_way = UnderWay()
         self._file: tuple[int, int] | None = None
         self._wal_tried = 0
@@ -133,7 +134,7 @@ class SqliteDatabase:
 
     async def set_durability(self, durability: Durability) -> None:
         """From now on a commit waits for the disk (``full``), or may be lost by a power cut (``relaxed``)."""
-        async with self._writing:
+        async with self._writing.turn(arriving=False):
             self._synchronous = _SYNCHRONOUS[durability]
             await self._pragma(f"synchronous={self._synchronous}")
             if await self._pragma("synchronous") != self._synchronous:
@@ -142,7 +143,7 @@ class SqliteDatabase:
     async def close(self) -> None:
         """Wait for what is under way, empty the log, let go of the file."""
         await self._under_way.finished()
-        async with self._writing:
+        async with self._writing.turn(arriving=False):
             if self._open:
                 self._open = False
                 try:
@@ -152,9 +153,9 @@ class SqliteDatabase:
         for desk in (self._readers, self._first, self._writers):
             await desk.close()
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, grouped: bool = False) -> T:
         """Run ``work`` in the one writing transaction; returns after the commit. An exception rolls it back."""
-        return await self._under_way.run(self._write(work))
+        return await self._under_way.run(self._write(work, grouped=grouped))
 
     async def read(self, work: Work[T]) -> T:
         """Run ``work`` in a reading transaction: all it selects is one snapshot. It cannot write."""
@@ -174,10 +175,10 @@ class SqliteDatabase:
         changes nothing succeeds too, and one that fits into a page that is left over."""
         return await self._under_way.run(self._write(work, proves=True))
 
-    async def _write(self, work: Work[T], *, proves: bool = False) -> T:
+    async def _write(self, work: Work[T], *, grouped: bool = False, proves: bool = False) -> T:
         try:
             async with asyncio.timeout(self.patience):
-                await self._writing.acquire()
+                await self._writing.take(grouped)
         except TimeoutError:
             raise StoreUnavailable from None
         try:
@@ -195,7 +196,7 @@ class SqliteDatabase:
             await self._keep_wal_small()
             return result
         finally:
-            self._writing.release()
+            self._writing.give_back()
 
     async def _read(self, desk: _Desk, work: Work[T]) -> T:
         if not self._open:
