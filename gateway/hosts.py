@@ -69,15 +69,6 @@ class Hosts:
         return any(name.endswith(suffix) and wanted in (None, port) for suffix, wanted in self._below)
 
 
-def host_of(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The Host of a request with these (ASGI) headers. Of two of them none counts: that is no host either."""
-    host = None
-    for name, value in headers:
-        if name.lower() == b"host":
-            host = value if host is None else b""
-    return host
-
-
 def read_host(value: bytes) -> tuple[str, int | None] | None:
     """Name or address, in one spelling, and port of a Host field; None if it is not one."""
     match = _HOST.fullmatch(value)

@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("model", "errors", "closing", "ports"),
     (
         *("feed", "replay", "hub", "frames", "revocations", "limits", "group", "turns", "metrics", "epoch", "auth"),
-        *("origins", "hosts", "hardening", "cookies"),
+        *("origins", "hosts", "introduction", "hardening", "cookies"),
         "redis_link",  # what the adapters share that speak to Redis
     ),
     (

@@ -17,7 +17,7 @@ from gateway.api.cors import Cors
 from gateway.api.problems import Refusal, internal_error, refused
 from gateway.hardening import HARDENING, NO_PAGE, TLS_ONLY
 from gateway.hosts import PROBES, Hosts
-from gateway.model import SANE_REQUEST_ID, new_id
+from gateway.introduction import introduction
 
 log = logging.getLogger("gateway.http")
 
@@ -47,7 +47,7 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id, host, origin = _read(scope)
+        request_id, host, origin = introduction(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
         self._bind(request_id)
         auth = scope["path"].startswith("/auth/")
@@ -94,22 +94,6 @@ class Edge:
             await internal_error(Request(scope))(scope, receive, dressed)
         finally:
             _log(scope, status, time.perf_counter() - began)
-
-
-def _read(scope: Scope) -> tuple[str, bytes | None, bytes | None]:
-    """Request id, Host and Origin. The id is the caller's X-Request-Id if it is sane, so that a trace can go through,
-    else a fresh one. Of two Hosts or Origins neither counts: empty, they match nothing."""
-    request_id: str | None = None
-    host: bytes | None = None
-    origin: bytes | None = None
-    for name, value in scope["headers"]:
-        if name == b"host":
-            host = value if host is None else b""
-        elif name == b"origin":
-            origin = value if origin is None else b""
-        elif name == b"x-request-id" and request_id is None and SANE_REQUEST_ID.fullmatch(value):
-            request_id = str(value, "ascii")
-    return request_id or new_id(), host, origin
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

@@ -1,7 +1,4 @@
-"""What a request for a socket says of itself: who and where it is from, its query. Judges no credential.
-
-Under any ASGI server, which hands header fields over with their names in lower case.
-"""
+"""What a request for a socket asks for, and from where: its query, its address. Judges no credential."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ from starlette.types import Scope
 
 from gateway.closing import INVALID_REQUEST, Close
 from gateway.frames import MAX_SEQ
-from gateway.model import SANE_REQUEST_ID, new_id
 
 _ONLY_A_TOKEN = re.compile(rb"token=[A-Za-z0-9._~-]+")
 
@@ -29,23 +25,6 @@ class Refused(Exception):
 def address_of(scope: Scope) -> str | None:
     """Of the client, as far as it is known."""
     return scope["client"][0] if scope.get("client") else None
-
-
-def introduction(scope: Scope) -> tuple[str, bytes | None, str | None]:
-    """Request id, Host and Origin. The id is the caller's if it is sane, else a fresh one; of two Hosts none counts;
-    two Origins are joined, as lists are, and so match nothing."""
-    request_id: str | None = None
-    host: bytes | None = None
-    origin: str | None = None
-    for name, value in scope["headers"]:
-        if name == b"host":
-            host = value if host is None else b""
-        elif name == b"origin":
-            said = value.decode("latin-1")
-            origin = said if origin is None else f"{origin}, {said}"
-        elif name == b"x-request-id" and request_id is None and SANE_REQUEST_ID.fullmatch(value):
-            request_id = str(value, "ascii")
-    return request_id or new_id(), host, origin
 
 
 def kept(origin: str | None) -> str | None:

@@ -28,11 +28,12 @@ from gateway.connection import Connection
 from gateway.errors import GatewayError, InsufficientScope, OriginRefused, without_tokens
 from gateway.hardening import HARDENING, NO_PAGE
 from gateway.hosts import Hosts
+from gateway.introduction import introduction
 from gateway.limits import holder
 from gateway.model import INBOX, Policy, Principal
 from gateway.origins import Origins, origin_of
 from gateway.ports import Limiter
-from gateway.sockets.asking import Refused, address_of, introduction, kept, position, query_of
+from gateway.sockets.asking import Refused, address_of, kept, position, query_of
 from gateway.sockets.credentials import identify
 from gateway.sockets.queued import QueuedTransport
 from gateway.ties import Ties
@@ -75,7 +76,8 @@ class SocketEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
-        request_id, host, origin = introduction(scope)
+        request_id, host, said = introduction(scope["headers"])
+        origin = None if said is None else said.decode("latin-1")
         self._bind(request_id)
         wrong = self._hosts.refusal(host, scheme=scope.get("scheme", "ws"), path=scope["path"])
         if wrong is not None:

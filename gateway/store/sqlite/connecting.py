@@ -31,7 +31,6 @@ def engine(path: Path, begin: str, *, size: int, pragmas: Callable[[], Mapping[s
         URL.create("sqlite", database=str(path)),
         pool_size=size,
         max_overflow=0,
-        pool_timeout=10,
         pool_reset_on_return=None,  # every transaction is ended where it began
         hide_parameters=True,
     )

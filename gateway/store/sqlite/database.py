@@ -27,7 +27,6 @@ from sqlalchemy.exc import (
     NotSupportedError,
     ProgrammingError,
 )
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from gateway.errors import StoreUnavailable
 from gateway.store.database import Durability, Work
@@ -46,7 +45,7 @@ WAL_LIMIT = 64 << 20
 """Bytes. Beyond it the writer empties the log; before, SQLite copies pages back in passing."""
 _SYNCHRONOUS = {"full": 2, "relaxed": 1}
 _CALLERS_FAULT = (IntegrityError, DataError, ProgrammingError, NotSupportedError)
-_FAILURES = (DatabaseError, DBAPIError, InvalidRequestError, PoolTimeout, StoreError)
+_FAILURES = (DatabaseError, DBAPIError, InvalidRequestError, StoreError)
 
 log = logging.getLogger("gateway.store")
 
