@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import wire
-from forks import Forks
+from forks import end_shared
 from servers import Postgres, Redis, short_directory
-from wire import ROOT, Node, running
+from wire import Node, running
 
 from gateway.store.engine import upgrade
 
@@ -47,12 +47,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Node]]:
             node.kill()
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """The process that gateways are forked from."""
-    forks = Forks(ROOT)
-    yield forks
-    forks.end()
+@pytest.fixture(scope="session", autouse=True)
+def _forks_end() -> Iterator[None]:
+    """The process that gateways are forked from was started by the first that wanted it."""
+    yield
+    end_shared()
 
 
 @pytest.fixture(scope="session")

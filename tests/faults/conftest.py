@@ -1,4 +1,4 @@
-"""Fixtures of the fault rows: gateways that start fast, and a row that fails if it did nothing."""
+"""Fixtures of the fault rows: gateways of the row, and a row that fails if it did nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import random
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faultproxy import Links
 from faulty import FastNode, Row
-from forks import Forks
 from servers import Postgres, short_directory
 from wire import hang_up
 
@@ -36,14 +36,14 @@ async def _hang_up() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def launch(forks: Forks, tmp_path: Path) -> Iterator[Callable[..., FastNode]]:
+def launch(tmp_path: Path) -> Iterator[Callable[..., FastNode]]:
     """Starts gateways with settings of the test's own; all are stopped at its end, and none may have failed inside."""
     nodes: list[FastNode] = []
 
-    def begin(*, wait: bool = True, directory: Path | None = None, **settings: object) -> FastNode:
+    def begin(*, wait: bool = True, directory: Path | None = None, **settings: Any) -> FastNode:
         place = directory or tmp_path / f"node{len(nodes)}"
         place.mkdir(exist_ok=True)
-        nodes.append(FastNode(place, forks, **settings))
+        nodes.append(FastNode(place, **settings))
         nodes[-1].start(wait=wait)
         return nodes[-1]
 

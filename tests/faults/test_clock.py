@@ -14,22 +14,20 @@ from pathlib import Path
 import pytest
 from clocks import Clock
 from faulty import FastNode, Row
-from forks import Forks
 from history import Closed, Fault
 from plan import Plan, Site
 from rows import Scene, run_row
-from wire import Node
 
 HOUR = 3600
 
 
 @pytest.fixture
-def jumping(tmp_path: Path, forks: Forks) -> Iterator[tuple[FastNode, Callable[[int], None]]]:
+def jumping(tmp_path: Path) -> Iterator[tuple[FastNode, Callable[[int], None]]]:
     """A node, and what sets its clock so many seconds ahead."""
     clock = Clock(tmp_path)
     prefix = ("env", *(f"{name}={value}" for name, value in clock.environment.items()))
-    node = FastNode(tmp_path, forks, prefix=prefix, access_token_ttl=86_400, heartbeat=2, log_level="info")
-    Node.start(node)  # a process of its own: one that was forked has its C library already
+    node = FastNode(tmp_path, prefix=prefix, access_token_ttl=86_400, heartbeat=2, log_level="info")
+    node.start()  # a process of its own, for its prefix: one that was forked has its C library already
     yield node, clock.set
     node.end()
 

@@ -18,7 +18,6 @@ from faulty import FastNode, Row, examine
 from history import Acked
 from plan import Plan, Site
 from rows import Scene, run_row
-from wire import Node
 
 ROUNDS = 20
 BUSY = Plan(users=3, devices=2, victims=2, producers=6, rate=500, short_lived=0, taken_back=0)
@@ -68,7 +67,7 @@ async def test_P1_API_07_what_was_answered_survives_being_killed_at_any_moment(
                 await scene.load.passed(row.rng.uniform(0.0, 0.5))
                 node.kill()
                 in_start += 1
-            begin = node.start if number < ROUNDS - 1 else lambda: Node.start(node)  # the last time not forked
+            begin = node.start if number < ROUNDS - 1 else node.spawn  # the last time not forked
             await asyncio.to_thread(begin)
             await asyncio.to_thread(examine, node.database)
         await scene.load.more(10)

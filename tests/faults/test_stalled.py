@@ -209,9 +209,9 @@ def _payload(token: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Any:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Any:
     place: Path = tmp_path_factory.mktemp("shared")
-    node = FastNode(place, forks, log_level="info").start()
+    node = FastNode(place, log_level="info").start()
     yield node
     try:
         assert node.stop() == 0

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from cluster import Cluster
 from faulty import FastNode
-from forks import Forks
 from wire import hang_up
 
 
@@ -18,9 +17,9 @@ async def _hang_up() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="module")
-def start(forks: Forks, database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def start(database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Starts so many nodes on one new database; at the end all have to stop well and may not have failed inside."""
-    with Cluster.opened(forks, database, tmp_path_factory.mktemp) as cluster:
+    with Cluster.opened(database, tmp_path_factory.mktemp) as cluster:
         yield cluster
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from cluster import Cluster
-from forks import Forks
 from wire import hang_up
 
 
@@ -17,7 +16,7 @@ async def _hang_up() -> AsyncIterator[None]:
 
 
 @pytest.fixture(scope="module")
-def cluster(forks: Forks, database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """``cluster(2, redis=…)``: so many nodes on one new PostgreSQL database. At the end all have to stop well."""
-    with Cluster.opened(forks, database, tmp_path_factory.mktemp) as nodes:
+    with Cluster.opened(database, tmp_path_factory.mktemp) as nodes:
         yield nodes

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,12 +163,9 @@ def test_AUTH_04_neither_can_the_username_or_the_name_of_the_service(lenient: No
 
 def test_AUTH_04_the_command_line_refuses_it_too(lenient: Node) -> None:
     for words in (["user", "add", "somebody"], ["user", "passwd", "admin"]):
-        run = subprocess.run(
-            [sys.executable, "-m", "gateway", *words, "--password-stdin"],
-            cwd=ROOT, env=lenient.environment, input="jennifer\n", capture_output=True, text=True, timeout=150,
-        )  # fmt: skip
-        assert run.returncode != 0
-        assert "first that are guessed" in run.stderr, run.stderr
+        status, _, complained = lenient.command(*words, "--password-stdin", input="jennifer\n", within=150)
+        assert status != 0
+        assert "first that are guessed" in complained, complained
 
 
 def test_AUTH_04_the_list_is_in_the_wheel() -> None:

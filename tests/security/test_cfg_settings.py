@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forks import shared
 from freeport import free_port
 from logged import events
-from wire import ADMIN_PASSWORD, ROOT, Node
+from wire import ADMIN_PASSWORD, Node
 
 SECRET = "s3cret/w?th#al%40l+th@t"
 """A password with everything that ends one in somebody's parser."""
@@ -23,10 +23,8 @@ SIGNER = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a09"
 def gateway(*words: str, directory: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     given = {f"GATEWAY_{name.upper()}": str(value) for name, value in settings.items()}
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *words], env={**kept, **given, "PYTHONPATH": str(ROOT)}, cwd=directory,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    ran = shared().run(*words, environment={**kept, **given}, cwd=directory, within=300)
+    return subprocess.CompletedProcess(words, *ran)
 
 
 @pytest.mark.parametrize(
@@ -70,9 +68,7 @@ def test_CFG_02_files_with_secrets_are_for_their_owner_and_a_warning_says_so_oth
     node.start()
     assert [one for one in warnings(node) if str(database) in one and "0600" in one]
     copy = tmp_path / "copy.db"
-    assert subprocess.run(
-        [sys.executable, "-m", "gateway", "backup", str(copy)], cwd=ROOT, env=node.environment, check=False
-    ).returncode == 0  # fmt: skip
+    assert node.command("backup", str(copy))[0] == 0
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 

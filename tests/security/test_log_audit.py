@@ -6,8 +6,6 @@ import contextlib
 import getpass
 import json
 import sqlite3
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import httpx2
 import pytest
 import typer.main
 from logged import logged
-from wire import ROOT, Node
+from wire import Node
 
 from gateway.cli import app as command_line
 
@@ -149,12 +147,9 @@ def test_LOG_04_every_command_that_changes_something_leaves_its_row(start: Calla
 
     def run(command: str, arguments: str) -> str:
         given = [words.get(word, word) for word in (*command.split(), *arguments.split())]
-        done = subprocess.run(
-            [sys.executable, "-m", "gateway", *given], cwd=ROOT, env=node.environment, check=False,
-            input="a password of some length\n", capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}: {done.stderr}"
-        return done.stdout
+        status, said, complained = node.command(*given, input="a password of some length\n")
+        assert status == 0, f"{command}: {complained}"
+        return said
 
     run("backup", "BACKUP")
     for command, (action, arguments) in COMMANDS.items():

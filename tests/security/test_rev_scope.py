@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -21,7 +19,6 @@ from pushing import Listener, pushing
 from servers import Redis
 from wire import (
     HS256_KEYS,
-    ROOT,
     Node,
     Socket,
     User,
@@ -248,12 +245,9 @@ async def test_REV_06_what_was_revoked_stays_revoked_after_kill_9(node: Node) ->
 
 
 def revoke_beside(node: Node, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "revoke", *arguments, "--json"], env=node.environment, cwd=ROOT,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    status, said, complained = node.command("revoke", *arguments, "--json")
+    assert status == 0, complained
+    return dict(json.loads(said))
 
 
 @pytest.mark.parametrize("aim", ["session", "jti", "user"])

@@ -8,8 +8,6 @@ import base64
 import hashlib
 import json
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 from issuers import AUDIENCE, Issuer, IssuerKey, claims, issuing
-from wire import ROOT, Node, claims_of, eventually, running
+from wire import Node, claims_of, eventually, running
 
 from gateway.settings import SettingsError, read_settings
 
@@ -444,19 +442,13 @@ def test_a_trusted_issuer_that_is_unsafe_is_a_setting_that_is_named(entry: dict[
 
 def test_CFG_01_a_trusted_issuer_that_is_unsafe_stops_the_start(tmp_path: Path) -> None:
     node = Node(tmp_path, trusted_issuers='[{"issuer": "https://idp.example", "jkws_url": "https://idp.example/keys"}]')
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", "serve"], cwd=ROOT, env=node.environment, capture_output=True, text=True,
-        timeout=180, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr.startswith("gateway: GATEWAY_TRUSTED_ISSUERS: entry 1: 'jkws_url' is not a member")
-    assert len(done.stderr.splitlines()) == 1
+    status, _, complained = node.command("serve", within=180)
+    assert status == 2
+    assert complained.startswith("gateway: GATEWAY_TRUSTED_ISSUERS: entry 1: 'jkws_url' is not a member")
+    assert len(complained.splitlines()) == 1
 
 
 def cli(node: Node, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments], cwd=ROOT, env=node.environment, capture_output=True, text=True,
-        timeout=180, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    status, said, complained = node.command(*arguments, within=180)
+    assert status == 0, complained
+    return said

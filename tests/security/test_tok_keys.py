@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from forks import Forks
 from hostile import ELLIPTIC, SIGNING_KEYS, Victim, b64, by_secret, forge, header, pem, refused_over_http
-from wire import ADMIN_PASSWORD, ROOT, SECRET, Node, claims_of, eventually, running
+from wire import ADMIN_PASSWORD, SECRET, Node, claims_of, eventually, running
 
 OLD_SECRET = "5b0d5c1f8f4a4be0a7d0c7a2f1b6e93d8c44a1e7726b3f59"
 OLD = {"kid": "old", "alg": "HS256", "key": OLD_SECRET}
@@ -44,13 +43,6 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 # -- at the start -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    forks = Forks(ROOT)
-    yield forks
-    forks.end()
-
-
 PUBLIC = base64.b64encode(b"public").decode()
 UNUSABLE = {
     "short": "x" * 31,
@@ -69,14 +61,14 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("what", [*UNUSABLE, "no JSON", "two of one kid", "PEM of another kind"])
-def test_TOK_16_the_gateway_does_not_start_with_a_key_that_is_none(forks: Forks, tmp_path: Path, what: str) -> None:
+def test_TOK_16_the_gateway_does_not_start_with_a_key_that_is_none(tmp_path: Path, what: str) -> None:
     keys: object = [{"kid": "k", "alg": "HS256", "key": UNUSABLE.get(what, "")}]
     if what == "two of one kid":
         keys = [NEW, NEW]
     elif what == "PEM of another kind":
         keys = [{"kid": "k", "alg": "RS256", "key": pem(ELLIPTIC)}]
     node = Node(tmp_path, signing_keys=json.dumps(keys) if what != "no JSON" else "secret-secret-secret-secret-secret")
-    status, said, complained = forks.run("serve", environment=node.environment)
+    status, said, complained = node.command("serve")
     assert status not in (0, None)
     assert "GATEWAY_SIGNING_KEYS" in complained
     assert "Traceback" not in said + complained
@@ -84,8 +76,8 @@ def test_TOK_16_the_gateway_does_not_start_with_a_key_that_is_none(forks: Forks,
         assert secret not in said + complained
 
 
-def test_TOK_11_more_than_half_a_minute_cannot_be_forgiven(forks: Forks, tmp_path: Path) -> None:
-    status, _, complained = forks.run("serve", environment=Node(tmp_path, token_leeway=31).environment)
+def test_TOK_11_more_than_half_a_minute_cannot_be_forgiven(tmp_path: Path) -> None:
+    status, _, complained = Node(tmp_path, token_leeway=31).command("serve")
     assert status == 2
     assert "GATEWAY_TOKEN_LEEWAY" in complained
 

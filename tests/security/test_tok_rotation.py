@@ -162,8 +162,8 @@ def test_TOK_18_what_is_published_of_keys_in_the_database_is_public(nodes: list[
         assert answer.headers["cache-control"] == "public, max-age=300"
 
 
-async def test_TOK_17_one_node_on_sqlite_takes_note_too(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> None:
-    node = FastNode(tmp_path_factory.mktemp("alone"), forks, signing_keys="").start()
+async def test_TOK_17_one_node_on_sqlite_takes_note_too(tmp_path_factory: pytest.TempPathFactory) -> None:
+    node = FastNode(tmp_path_factory.mktemp("alone"), signing_keys="").start()
     try:
         user = node.user()
         token = user.token()

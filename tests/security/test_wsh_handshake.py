@@ -14,6 +14,7 @@ from pathlib import Path
 import middled
 import pytest
 from rawpeer import TEXT, Raw, frame, head
+from streams import listen, refusal
 from websockets.exceptions import InvalidStatus
 from wire import ROOT, Node, Socket, User, eventually_async, running
 
@@ -306,9 +307,10 @@ async def test_WSH_12_no_http_middleware_has_a_say_in_who_may_open_a_socket(tmp_
             (token[:-4] + "AAAA", "token_invalid"),
         ):
             assert await node.refusal(bad) == (1008, slug)
-        device = await node.open(token)
-        assert device.hello["user"] == user.id
-        await device.close()
+            assert await refusal(node, bad) == (1008, slug), "nor a stream of events"
+        for device in (await node.open(token), await listen(node, token)):
+            assert device.hello["user"] == user.id
+            await device.close()
         assert node.stop() == 0
     finally:
         node.kill()

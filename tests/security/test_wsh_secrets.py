@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 from rawpeer import CLOSE, Raw, frame, head
+from streams import asking
 from wire import ADMIN_PASSWORD, HS256_KEYS, Node, eventually, forged
 
 PIECE = 16
@@ -32,19 +33,25 @@ class Canaries:
     secrets: dict[str, str] = field(default_factory=dict)
     answers: list[tuple[str, bytes]] = field(default_factory=list)
     statuses: dict[int, int] = field(default_factory=dict)
+    pieces: dict[bytes, str] = field(default_factory=dict)
+    """Every piece of every secret, plain and percent-encoded, and what it is a piece of."""
 
     def keep(self, name: str, secret: str) -> str:
         assert len(secret) >= PIECE
         self.secrets[name] = secret
+        for at in range(len(secret) - PIECE + 1):
+            piece = secret[at : at + PIECE]
+            for spelled in (piece, urllib.parse.quote(piece)):
+                self.pieces[spelled.encode()] = f"{name}: {piece!r}"
         return secret
 
     def found(self, text: bytes) -> list[str]:
         """The names of the secrets of which ``text`` holds a piece, plain or percent-encoded."""
         return [
-            f"{name}: {secret[at : at + PIECE]!r}"
-            for name, secret in self.secrets.items()
-            for at in range(len(secret) - PIECE + 1)
-            if (piece := secret[at : at + PIECE].encode()) in text or urllib.parse.quote(piece).encode() in text
+            self.pieces[part]
+            for length in {len(piece) for piece in self.pieces}
+            for part in (text[at : at + length] for at in range(len(text) - length + 1))
+            if part in self.pieces
         ][:5]
 
     def answer(self, what: str, status: int, content: bytes) -> None:
@@ -139,6 +146,13 @@ class Prober:
             "as a subprotocol": head("/ws", f"Sec-WebSocket-Protocol: bearer, {query}"),
             "twice": head(f"/ws?token={query}&token={query}"),
             "bad position": head(f"/ws?token={query}&after=x"),
+            "a stream": asking(f"/events?token={query}"),
+            "a stream by field": asking("/events", line),
+            "a stream, twice": asking(f"/events?token={query}&token={query}", line),
+            "a stream from there": asking(f"/events?token={query}", f"Last-Event-ID: {query[:200]}:1"),
+            "a stream from nowhere": asking(f"/events?token={query}&after=x", f"Last-Event-ID: {query[:200]}"),
+            "a stream by POST": asking(f"/events?token={query}").replace(b"GET", b"POST"),
+            "a stream for another origin": asking(f"/events?token={query}", "Origin: https://evil.example"),
             "target too long": head(f"/ws?token={query}&x=" + "y" * 9000),
             "target much too long": head(f"/inbox?token={query}&x=" + "y" * 70_000, without="upgrade"),
             "head too large": head("/inbox", line, "X: " + "y" * 20_000, without="upgrade"),
@@ -188,7 +202,7 @@ def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Node, Canaries]]:
     """A gateway on which every canary has been used everywhere, at that log level."""
-    node = Node(tmp_path_factory.mktemp("secrets"), signing_keys=HS256_KEYS, log_level=request.param).start()
+    node = Node(tmp_path_factory.mktemp("secrets"), signing_keys=HS256_KEYS, log_level=request.param).spawn()
     try:
         yield node, use_everywhere(node)
     finally:

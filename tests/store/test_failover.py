@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from servers import Postgres, short_directory
 from sqlalchemy import Connection
+from stores import signing_in
 from wire import eventually_async
 
 from gateway.errors import StoreUnavailable
@@ -75,10 +76,7 @@ async def test_after_a_failover_the_epoch_is_another_on_every_node_and_sessions_
         changes: list[str] = []
         node.epoch.on_change(lambda: changes.append(node.epoch.current))
         await node.users.create(id="ann", username="ann", role="user", password_hash="x", by=Actor("a"), now=NOW)
-        await node.sessions.start(
-            id="s1", user_id="ann", device=None, address=None, refresh_hash=b"0", now=NOW, expires_at=NOW + 10**12,
-            limit=10, until=NOW + 10**9,
-        )  # fmt: skip
+        await node.sessions.start(signing_in("s1", "ann", now=NOW, until=NOW + 10**9))
         assert await push(node, "kept") == 1
         await asyncio.to_thread(pair.copy)
         assert await push(node, "lost") == 2

@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from stores import people
+from stores import people, signing_in
 
 from gateway.model import Actor, Append, Ban, Draft, Target
 from gateway.store.engine import Store, open_store, upgrade
@@ -25,10 +25,7 @@ async def fill(store: Store, users: int = 1) -> None:
     for number in range(users):
         id = f"user{number}"
         await store.users.create(id=id, username=id, role="user", password_hash="h", by=BY, now=NOW)
-        await store.sessions.start(
-            id=f"s{number}", user_id=id, device=None, address=None, refresh_hash=b"h", now=NOW,
-            expires_at=NOW + 10**10, limit=9, until=NOW + 10**9,
-        )  # fmt: skip
+        await store.sessions.start(signing_in(f"s{number}", id, now=NOW, until=NOW + 10**9))
 
 
 async def push(store: Store, id: str) -> int | None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Executable
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.sql.elements import ClauseElement
 
-from gateway.store import append, leaving, locking, marking, pages
+from gateway.store import append, leaving, locking, marking, pages, starting
 from gateway.store.engine import Store
 
 OURS = tuple(f"SCAN {table}" for table in ("inbox", "older", "receipts", "idempotency", "sessions"))
@@ -17,7 +17,7 @@ OURS = tuple(f"SCAN {table}" for table in ("inbox", "older", "receipts", "idempo
 
 def statements() -> list[tuple[str, ClauseElement]]:
     found: list[tuple[str, ClauseElement]] = []
-    for module in (append, pages, marking, leaving):
+    for module in (append, pages, marking, leaving, starting):
         for name, value in vars(module).items():
             several = value.items() if isinstance(value, dict) and name == "_KEEP_RECEIPTS" else [("", value)]
             for way, statement in several:
@@ -29,7 +29,8 @@ def statements() -> list[tuple[str, ClauseElement]]:
 def test_on_postgresql_every_statement_has_an_index_it_can_use(database: Callable[[], str], postgres: Postgres) -> None:
     dialect = asyncpg.dialect()  # type: ignore[no-untyped-call]
     asked = ["SET enable_seqscan = off"]  # a table is walked all the same where nothing else can be done
-    for name, statement in [*statements(), ("locking._HOLD_INBOXES", locking._HOLD_INBOXES)]:
+    locks = [("locking._HOLD_INBOXES", locking._HOLD_INBOXES), ("locking._HOLD_USERS", locking._HOLD_USERS)]
+    for name, statement in [*statements(), *locks]:
         asked += [f"\\echo ## {name}", f"EXPLAIN (GENERIC_PLAN) {statement.compile(dialect=dialect)}"]
     arguments = ["-h", "127.0.0.1", "-p", str(postgres.port), "-U", "postgres", "-d", database().rpartition("/")[2]]
     told = postgres.tool("psql", *arguments, "-At", *(part for one in asked for part in ("-c", one)))

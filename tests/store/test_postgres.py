@@ -16,9 +16,10 @@ from faultproxy import Links
 from servers import Postgres, short_directory
 from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
+from stores import signing_in
 from wire import eventually_async
 
-from gateway.errors import StoreUnavailable
+from gateway.errors import CredentialsChanged, StoreUnavailable
 from gateway.model import Actor, Append, Appended, Draft, Target
 from gateway.store.engine import Store, open_store, upgrade
 from gateway.store.errors import StoreError
@@ -60,17 +61,7 @@ def draft(user_id: str, id: str) -> Draft:
 
 
 async def session(store: Store, id: str, user_id: str) -> None:
-    await store.sessions.start(
-        id=id,
-        user_id=user_id,
-        device=None,
-        address=None,
-        refresh_hash=b"0",
-        now=NOW,
-        expires_at=NOW + 10**9,
-        limit=50,
-        until=NOW + 10**9,
-    )
+    await store.sessions.start(signing_in(id, user_id, now=NOW, until=NOW + 10**9))
 
 
 def plain(url: str) -> str:
@@ -131,6 +122,72 @@ async def test_commits_forced_out_of_order_never_let_a_reader_skip(url: str, nod
 async def waits_for_a_lock(url: str) -> bool:
     async with by_hand(url) as connection:
         return bool(await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
+
+
+async def test_a_new_password_that_commits_first_is_seen_by_the_sign_in_that_waits_for_it(
+    url: str, nodes: tuple[Store, Store]
+) -> None:
+    await user(nodes[0], "ann")
+    async with by_hand(url) as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("UPDATE users SET password_hash = 'new', role = 'admin' WHERE id = 'ann'")
+        old, new = (
+            asyncio.ensure_future(
+                node.sessions.start(signing_in(hashed, "ann", now=NOW, until=NOW, hashes=frozenset({hashed})))
+            )
+            for node, hashed in zip(nodes, ("x", "new"), strict=True)
+        )
+        await eventually_async(lambda: waits_for_a_lock(url), what="they wait")
+        await transaction.commit()
+    with pytest.raises(CredentialsChanged):
+        await old
+    _, ann = await new
+    assert ann.role == "admin", "as of the commit"
+
+
+async def test_who_is_unlinked_first_signs_in_no_more_and_who_signs_in_first_is_waited_for(
+    url: str, nodes: tuple[Store, Store]
+) -> None:
+    await user(nodes[0], "ann")
+    sign_in = signing_in("s1", "ann", now=NOW, until=NOW, identity=("iss", "sub"))
+    for first in ("unlink", "sign in"):
+        await nodes[0].identities.link("ann", "iss", "sub", by=BY, now=NOW)
+        async with by_hand(url) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            if first == "unlink":
+                await connection.execute("DELETE FROM identities")
+                started = asyncio.ensure_future(nodes[1].sessions.start(sign_in))
+                await eventually_async(lambda: waits_for_a_lock(url), what="the sign-in waits")
+                await transaction.commit()
+                with pytest.raises(CredentialsChanged):
+                    await started
+            else:
+                await connection.execute("LOCK TABLE audit IN SHARE MODE")  # it gets no further than that
+                started = asyncio.ensure_future(nodes[1].sessions.start(sign_in))
+                await eventually_async(lambda: waits_for_a_lock(url), what="the sign-in waits")
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await connection.execute("SELECT * FROM identities FOR UPDATE NOWAIT")
+                await transaction.rollback()
+                await started
+
+
+async def test_crowds_that_sign_in_at_two_nodes_in_opposite_orders_all_get_in(nodes: tuple[Store, Store]) -> None:
+    users = [f"u{number}" for number in range(20)]
+    for id in users:
+        await user(nodes[0], id)
+    for n in range(5):
+        started = await asyncio.gather(
+            *(
+                node.sessions.start(signing_in(f"{id}.{n}.{place}", id, now=NOW, until=NOW, limit=1))
+                for place, (node, order) in enumerate(zip(nodes, (users, users[::-1]), strict=True))
+                for id in order
+            )
+        )
+        assert len(started) == 40
+    living, _ = await nodes[0].sessions.list(None, now=NOW, idle=10**9, limit=500, cursor=None)
+    assert sorted(session.user_id for session in living) == sorted(users)
 
 
 async def test_a_page_and_its_counters_are_one_snapshot(url: str, nodes: tuple[Store, Store]) -> None:
@@ -271,7 +328,7 @@ async def test_fifty_refreshes_of_one_token_over_two_nodes_have_one_successor(no
     swaps = await asyncio.gather(
         *(
             nodes[n % 2].sessions.rotate(
-                "s1", presented=b"0", generation=0, successor=b"%d" % n, now=NOW + 1, idle=10**9
+                "s1", presented=b"hash 0", generation=0, successor=b"%d" % n, now=NOW + 1, idle=10**9
             )
             for n in range(50)
         )

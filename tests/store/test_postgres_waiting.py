@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 import pytest
 from servers import Postgres, short_directory
+from stores import signing_in
 from wire import eventually_async
 
 from gateway.errors import StoreUnavailable
@@ -49,17 +50,7 @@ async def user(store: Store, id: str) -> None:
 
 
 async def session(store: Store, id: str) -> None:
-    await store.sessions.start(
-        id=id,
-        user_id="ann",
-        device=None,
-        address=None,
-        refresh_hash=b"0",
-        now=NOW,
-        expires_at=NOW + 10**12,
-        limit=10,
-        until=NOW + 10**9,
-    )
+    await store.sessions.start(signing_in(id, "ann", now=NOW, until=NOW + 10**9))
 
 
 def push(id: str) -> Append:

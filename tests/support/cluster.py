@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from faulty import FastNode
-from forks import Forks
 from servers import Redis
 from wire import HS256_KEYS, Node, eventually
 
@@ -17,15 +16,15 @@ from wire import HS256_KEYS, Node, eventually
 class Cluster:
     """Called, it starts so many nodes. ``database`` makes a new one; ``place`` a directory of that name."""
 
-    def __init__(self, forks: Forks, database: Callable[[], str], place: Callable[[str], Path]) -> None:
-        self._forks, self._database, self._place = forks, database, place
+    def __init__(self, database: Callable[[], str], place: Callable[[str], Path]) -> None:
+        self._database, self._place = database, place
         self._started: list[FastNode] = []
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, forks: Forks, database: Callable[[], str], place: Callable[[str], Path]) -> Iterator[Cluster]:
+    def opened(cls, database: Callable[[], str], place: Callable[[str], Path]) -> Iterator[Cluster]:
         """At the end of the block all that still run have to stop well and may not have failed inside."""
-        cluster = cls(forks, database, place)
+        cluster = cls(database, place)
         try:
             yield cluster
             for node in cluster._started:
@@ -43,7 +42,7 @@ class Cluster:
             shared["redis_url"] = redis.url()
         nodes = []
         for number in range(count):
-            nodes.append(FastNode(self._place(f"node{number}-"), self._forks, node=f"n{number}", **shared))
+            nodes.append(FastNode(self._place(f"node{number}-"), node=f"n{number}", **shared))
             self._started.append(nodes[-1])
             nodes[-1].start(wait=False)
         for node in nodes:

@@ -1,4 +1,4 @@
-"""What the fault rows share: a gateway that starts fast, the record of a row, raw peers. Breaks nothing by itself."""
+"""What the fault rows share: a gateway to be broken, the record of a row, raw peers. Breaks nothing by itself."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import contextlib
 import random
 import socket
 import sqlite3
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from forks import Forks
 from rawpeer import Raw, head
 from wire import Node, called_off
 
@@ -21,23 +19,11 @@ BODY = "x" * 3900
 
 
 class FastNode(Node):
-    """A Node whose process is forked from one that has imported everything already."""
+    """A Node, and what the fault rows ask of one beside: its database, its descriptors, raw peers."""
 
-    def __init__(self, directory: Path, forks: Forks, **settings: Any) -> None:
-        super().__init__(directory, **settings)
-        self._forks = forks
+    def __init__(self, directory: Path, *, prefix: tuple[str, ...] = (), **settings: Any) -> None:
+        super().__init__(directory, prefix=prefix, **settings)
         self._peers: list[Raw] = []
-
-    def start(self, *, wait: bool = True) -> FastNode:
-        child = self._forks.start("serve", environment=self.environment, out=self.log)
-        self.process = cast("subprocess.Popen[bytes]", child)
-        if wait:
-            self.until_ready()
-        return self
-
-    def command(self, *arguments: str) -> tuple[int, str, str]:
-        """``gateway <arguments>`` beside this node: exit status, stdout, stderr."""
-        return self._forks.run(*arguments, environment=self.environment)
 
     @property
     def database(self) -> Path:

@@ -1,6 +1,6 @@
 """A gateway whose handshakes can be held between the check of the token and the registration of the socket.
 
-Run as a program (``held.py GATE serve``) it is that gateway: one statement is put into the source of the endpoint
+Run as a program (``held.py GATE serve``) it is that gateway: one statement is put into the source of the entrance
 before it is compiled, and waits there as long as the file GATE is there. Everything else is the gateway as it is.
 """
 
@@ -20,7 +20,7 @@ from types import CodeType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-HELD = "gateway.sockets.endpoint"
+HELD = "gateway.sockets.entrance"
 
 
 def command(gate: Path) -> list[str]:

@@ -14,8 +14,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
+import forks
 import httpx2
 from freeport import free_port
 from jose import jws
@@ -108,7 +109,8 @@ def running(directory: Path, **settings: Any) -> Iterator[Node]:
 
 
 class Node:
-    """One ``gateway serve`` process on a free port, its data and its log in ``directory``."""
+    """One ``gateway serve`` process on a free port, its data and its log in ``directory``. What stands before the
+    command (``prefix``) is run with it."""
 
     def __init__(self, directory: Path, *, prefix: tuple[str, ...] = (), **settings: object) -> None:
         self.directory = directory
@@ -140,7 +142,18 @@ class Node:
         assert self.process is not None
         return self.process.pid
 
-    def start(self, *, wait: bool = True) -> Node:
+    def start(self, *, wait: bool = True) -> Self:
+        """Forked from a process that has imported everything, if that will do: a second is spared."""
+        if self.prefix:
+            return self.spawn(wait=wait)
+        child = forks.shared().start("serve", environment=self.environment, out=self.log)
+        self.process = cast("subprocess.Popen[bytes]", child)
+        if wait:
+            self.until_ready()
+        return self
+
+    def spawn(self, *, wait: bool = True) -> Self:
+        """A process from nothing, as an operator starts it: its command line, environment and imports are its own."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.prefix, sys.executable, "-m", "gateway", "serve"],
@@ -161,6 +174,12 @@ class Node:
                 return False
 
         eventually(ready, within=30, what="readyz")
+
+    def command(
+        self, *arguments: str, input: str = "", cwd: Path | None = None, within: float = 30
+    ) -> tuple[int, str, str]:
+        """``gateway <arguments>`` beside this node: exit status, stdout, stderr."""
+        return forks.shared().run(*arguments, environment=self.environment, input=input, cwd=cwd, within=within)
 
     def stop(self, *, within: float = 20) -> int:
         """SIGTERM, and wait: the exit status."""
