@@ -90,7 +90,7 @@ endef
 # What tests want of the system beside Python. Where it cannot be installed those tests are skipped, and say so; on CI a
 # skip for that reason is a failure.
 $(VENV)/.system: | $(PY)
-	@missing=; for program in strace chromium; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	@missing=; for program in strace chromium nodejs; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -z "$$missing" ]; then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" -eq 0 ]; then \
 	  echo "installing$$missing, which some tests use …"; \

@@ -1,0 +1,166 @@
+/** Tabs that share one connection: who leads, what the others hear, and who takes over. */
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { World, jwt, note, pass, settle, stillTime } from "./fakes.js";
+
+let world, tab;
+beforeEach((context) => {
+  stillTime(context);
+  world = new World();
+  const { locks, BroadcastChannel } = world;
+  tab = async (options) => {
+    const client = world.client({ share: true, locks, BroadcastChannel, ...options });
+    await settle();
+    return client;
+  };
+});
+
+test("one leads, all hear, another takes over without a gap or a double", async () => {
+  const first = await tab();
+  await world.hello({ unread: 0 });
+  const second = await tab();
+  assert.equal(world.wires.length, 1);
+  assert.deepEqual([first.leader, second.leader, second.state, second.user], [true, false, "open", "u"]);
+  for (const seq of [1, 2]) world.wire.say(note(seq));
+  await settle();
+  assert.deepEqual(second.shown(), [1, 2]);
+  world.wire.say({ type: "read", ids: ["n1"], unread: 1, rev: 1 });
+  await settle();
+  assert.deepEqual([second.unread, second.heard.read[0].ids], [1, ["n1"]]);
+  await pass(1000);
+  assert.equal(world.wire.of("ack").at(-1).seq, 2);
+
+  first.close();
+  await settle();
+  assert.equal(second.leader, true);
+  assert.equal(world.wires.length, 2);
+  assert.equal(world.wire.url.searchParams.get("after"), "2");
+  await world.hello({ head: 3, after: 2, cursor: 2, rev: 1, unread: 2 });
+  world.wire.say(note(3));
+  await pass(1000);
+  assert.deepEqual(second.shown(), [1, 2, 3]);
+  assert.deepEqual(second.heard.changed, []);
+  assert.equal(world.wire.of("ack").at(-1).seq, 3);
+  second.close();
+});
+
+test("a tab that comes late goes on from what was handled, not from what was only received", async () => {
+  const first = await tab();
+  let finish;
+  first.on("notification", ({ seq }) => seq === 2 && new Promise((resolve) => (finish = resolve)));
+  await world.hello({ rev: 3, unread: 0 });
+  for (const seq of [1, 2, 3]) world.wire.say(note(seq));
+  await pass(1000);
+  const second = await tab();
+  assert.equal(second.unread, 3);
+  assert.deepEqual(second.heard.changed, []);
+  world.wire.say(note(4));
+  await settle();
+  assert.deepEqual(second.shown(), [4]);
+  first.close();
+  await settle();
+  assert.equal(world.wire.url.searchParams.get("after"), "1", "2 and 3 were handled by nobody that is left");
+  await world.hello({ rev: 3, head: 4, after: 1, cursor: 1, unread: 4 });
+  for (const seq of [2, 3, 4]) world.wire.say(note(seq));
+  await pass(1000);
+  assert.deepEqual(second.shown(), [4, 2, 3]);
+  assert.equal(world.wire.of("ack").at(-1).seq, 4);
+  finish();
+  second.close();
+});
+
+test("what the leader has handled is not sent again to one that came late", async () => {
+  const first = await tab();
+  let finish;
+  first.on("notification", () => new Promise((resolve) => (finish = resolve)));
+  await world.hello();
+  world.wire.say(note(1));
+  const second = await tab();
+  finish();
+  await pass(1000);
+  first.close();
+  await settle();
+  assert.equal(world.wire.url.searchParams.get("after"), "1");
+  second.close();
+});
+
+test("what ends the session ends all tabs; another session has a connection of its own", async () => {
+  const first = await tab();
+  const [firstWire] = world.wires;
+  await world.hello();
+  const second = await tab();
+  const other = await tab({ getToken: () => jwt({ sid: "other" }) });
+  assert.deepEqual([world.wires.length, other.leader], [2, true]);
+  await world.hello({ session: "other" });
+  firstWire.drop(1008, "token_revoked");
+  await settle();
+  for (const client of [first, second]) assert.deepEqual(client.heard.close, [{ code: 1008, reason: "token_revoked" }]);
+  assert.equal(other.state, "open");
+  assert.equal(world.wires.length, 2);
+  other.close();
+});
+
+test("the others hear how the connection is, and of another history", async () => {
+  const first = await tab();
+  await world.hello({ head: 5, after: 5, cursor: 5, rev: 2 });
+  const second = await tab();
+  world.wire.drop(1006);
+  await settle();
+  assert.deepEqual([first.state, second.state], ["waiting", "waiting"]);
+  await pass(1000);
+  assert.equal(second.state, "connecting");
+  await world.hello({ epoch: "e2", head: 2, after: 1, cursor: 1, rev: 0, reset: true });
+  assert.deepEqual([second.state, second.heard.reset.length, second.heard.changed.length], ["open", 1, 1]);
+  first.close();
+  await settle();
+  assert.equal(world.wire.url.searchParams.get("epoch"), "e2");
+  second.close();
+});
+
+test("a tab that closes while it waits never leads", async () => {
+  const first = await tab();
+  await world.hello();
+  const second = await tab();
+  const third = await tab();
+  second.close();
+  first.close();
+  await settle();
+  assert.deepEqual([second.leader, third.leader], [false, true]);
+  third.close();
+});
+
+test("alone without locks, with a token that says nothing, or where locks are refused", async () => {
+  const clients = [await tab({ locks: undefined }), await tab({ getToken: () => "t~1" })];
+  const refused = { request: async () => Promise.reject(new DOMException("no", "SecurityError")) };
+  clients.push(await tab({ locks: refused }));
+  assert.equal(world.wires.length, 3);
+  for (const client of clients) client.close();
+});
+
+test("a page that the browser keeps gives the connection away, and catches up when it comes back", async (context) => {
+  const listeners = {};
+  const page = { addEventListener: (type, heard) => (listeners[type] ??= []).push(heard), removeEventListener() {} };
+  Object.assign(globalThis, page, { document: { ...page, hidden: false } });
+  context.after(() => ["addEventListener", "removeEventListener", "document"].forEach((name) => delete globalThis[name]));
+  const first = await tab();
+  const [mine] = ["pagehide", "pageshow"].map((type) => listeners[type][0]);
+  await world.hello();
+  world.wire.say(note(1));
+  const second = await tab();
+  mine({ type: "pagehide" });
+  await settle();
+  assert.deepEqual([first.leader, second.leader, world.wires.length], [false, true, 2]);
+  assert.equal(world.wires[0].of("ack").at(-1).seq, 1);
+  await world.hello({ head: 1, after: 1, cursor: 1, unread: 1 });
+  world.wire.say(note(2));
+  mine({ type: "pageshow", persisted: true });
+  await settle();
+  assert.deepEqual([first.state, first.heard.changed.length, first.unread], ["open", 1, 2], "2 is in the inbox");
+  world.wire.say(note(3));
+  await settle();
+  assert.deepEqual([first.shown(), second.shown()], [[1, 3], [2, 3]]);
+  second.close();
+  await settle();
+  assert.equal(first.leader, true);
+  first.close();
+});
