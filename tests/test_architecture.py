@@ -36,9 +36,11 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sockets", "api"),
     (
         *("app", "opening", "background", "siblings", "first_start", "garbage", "cli", "commands", "__main__"),
-        *("logs", "listen", "settings", "federation", "jwks"),
+        *("logs", "client", "settings", "federation", "jwks"),
     ),
 )
+# What other people's programs import, and all of ours that it may import: words.
+GUEST, WORDS = "client", ("closing",)
 # The half of floor 2 that says what we do things with. It never meets the other half, nor its parts each other.
 ADAPTERS = frozenset({"store", "bus", "presence", "limiting"})
 
@@ -58,19 +60,19 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "starlette": FLOOR_3_AND_4,
     "pydantic": ("api", "settings", "cli"),
     "prometheus_client": ("metrics",),
-    "websockets": ("sockets", "listen"),
+    "websockets": ("sockets", "client.listener"),
     "uvicorn": ("sockets",),
     "httptools": ("sockets",),
     "uvloop": ("sockets", "app"),
-    "httpx2": ("listen", "commands", "jwks"),
+    "httpx2": ("client", "commands", "jwks"),
     "structlog": ("logs", "api.edge"),
     "typer": ("cli", "commands"),
     "click": ("cli", "commands"),
-    "rich": ("cli", "commands", "listen"),
+    "rich": ("cli", "commands"),
     "orjson": ("frames", *FLOORS[2], *FLOOR_3_AND_4, "auth"),
 }
-READS_ENVIRONMENT = ("settings", "app", "cli", "commands", "listen")
-READS_CLOCK = ("model", "app", "opening", "cli", "commands", "listen", "logs")
+READS_ENVIRONMENT = ("settings", "app", "cli", "commands")
+READS_CLOCK = ("model", "app", "opening", "cli", "commands", "logs")
 """``model.new_id`` needs the time only to order ids; the others stand outside the core and inject the clock into it."""
 
 
@@ -147,6 +149,15 @@ def halves_that_meet(house: House) -> list[str]:
         for name, target in house.arrows()
         if _floor(name) == _floor(target) == 2 and _room(name) != _room(target)
         if (both := {_room(name), _room(target)} <= ADAPTERS) or {_room(name), _room(target)} & ADAPTERS
+    ]
+
+
+def guests_that_wander(house: House) -> list[str]:
+    """The client runs where no server is installed: what it needs of ours comes with it into every such process."""
+    return [
+        f"{name} imports {target}: a client takes words from here ({', '.join(WORDS)}), and no server code"
+        for name, target in house.arrows()
+        if _room(name) == GUEST and not _within(target, (GUEST, *WORDS))
     ]
 
 
@@ -233,7 +244,18 @@ def _users_of(house: House, names: set[str], allowed: tuple[str, ...]) -> list[s
 
 Rule = Callable[[House], list[str]]
 RULES: tuple[Rule, ...] = (
-    *(unplaced, upward, halves_that_meet, circles, strangers, outgrown, nameless, environment_readers, clock_readers),
+    *(
+        unplaced,
+        upward,
+        halves_that_meet,
+        guests_that_wander,
+        circles,
+        strangers,
+        outgrown,
+        nameless,
+        environment_readers,
+        clock_readers,
+    ),
 )
 
 
@@ -254,6 +276,7 @@ def test_the_house_keeps_the_rule(rule: Rule) -> None:
         (halves_that_meet, {"login": "from gateway import store", "store": ""}, "only app.py joins"),
         (halves_that_meet, {"bus.memory": "import gateway.relay", "relay": ""}, "only app.py joins"),
         (halves_that_meet, {"bus.memory": "import gateway.store.engine", "store.engine": ""}, "do not know each other"),
+        (guests_that_wander, {"client.calls": "from gateway.errors import X", "errors": ""}, "imports errors"),
         (circles, {"hub": "import gateway.feed", "feed": "from gateway.hub import Hub"}, "hub → feed → hub"),
         (
             circles,

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
-from websockets.http11 import Request, Response
+from scripted import Heard, hello, notification, playing, plays, scripted
+from websockets.asyncio.server import ServerConnection
 
 from gateway import closing
-from gateway.listen import client
-from gateway.listen.client import Listener, Stopped
-from gateway.listen.rules import SHOWN_IDS, Backoff, Frame, Position, retry_after_close
-from gateway.listen.signin import Account, Later, Refused, client_token, gateway_url, is_local, post
+from gateway.client import Refused, Stopped, Unavailable
+from gateway.client import listener as listening
+from gateway.client.addresses import gateway_url, is_local
+from gateway.client.listener import Listener
+from gateway.client.rules import SHOWN_IDS, Backoff, Position, retry_after_close
+from gateway.client.signin import Account, client_token, post
 
 # -- rules -------------------------------------------------------------------------------------------------------
 
@@ -67,15 +68,6 @@ def test_a_long_backoff_is_never_short() -> None:
     assert Backoff(random=lambda: 1.0).long() == 60
 
 
-def hello(after: int = 0, **more: Any) -> dict[str, Any]:
-    fields = {"type": "hello", "user": "42", "epoch": "e1", "head": 9, "rev": 0, "cursor": after, "after": after}
-    return {**fields, "reset": False, "unread": 1, "heartbeat": 25, **more}
-
-
-def notification(seq: int | None, id: str | None = None) -> dict[str, Any]:
-    return {"type": "notification", "seq": seq, "id": id or f"n{seq}", "title": f"t{seq}", "created_at": "now"}
-
-
 def test_a_position_moves_with_notifications_and_gaps_and_is_asked_for_with_its_epoch() -> None:
     position = Position()
     assert position.query() == {}
@@ -118,8 +110,6 @@ def test_the_ids_kept_are_bounded() -> None:
 
 # -- the socket --------------------------------------------------------------------------------------------------
 
-Script = Callable[[ServerConnection], Awaitable[None]]
-
 
 @dataclass
 class Tokens:
@@ -140,48 +130,6 @@ class Tokens:
         return f"token-{self.renewals}"
 
 
-@dataclass
-class Heard:
-    shown: list[Frame] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
-    received: list[dict[str, Any]] = field(default_factory=list)
-
-    def seqs(self) -> list[int | None]:
-        return [frame["seq"] for frame in self.shown if frame["type"] == "notification"]
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [frame for frame in self.received if frame["type"] == kind]
-
-
-@asynccontextmanager
-async def scripted(*scripts: Script | int) -> AsyncIterator[tuple[str, Heard]]:
-    """A gateway whose nth upgrade plays the nth script (or is refused with that HTTP status)."""
-    heard = Heard()
-    left = list(scripts)
-
-    def upgrade(connection: ServerConnection, request: Request) -> Response | None:
-        heard.requests.append(request)
-        if not left:
-            return connection.respond(HTTPStatus.NOT_FOUND, "the script is over")
-        if isinstance(status := left[0], int):
-            left.pop(0)
-            response = connection.respond(HTTPStatus(status), "no")
-            response.headers["Location"] = "/elsewhere"
-            return response
-        return None
-
-    async def play(connection: ServerConnection) -> None:
-        script = left.pop(0)
-        assert callable(script)
-        await script(connection)
-
-    async with serve(play, "127.0.0.1", 0, process_request=upgrade, subprotocols=["notify.v1"]) as server:  # type: ignore[list-item]
-        port = server.sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}", heard
-
-
 def listener(url: str, heard: Heard, tokens: Tokens | None = None, **more: Any) -> Listener:
     async def sleep(seconds: float) -> None:
         heard.waits.append(seconds)
@@ -196,44 +144,6 @@ def listener(url: str, heard: Heard, tokens: Tokens | None = None, **more: Any) 
         backoff=Backoff(random=lambda: 0.5),
         **more,
     )
-
-
-def says(heard: Heard, *frames: dict[str, Any], close: closing.Close | None = None, forever: bool = False) -> Script:
-    """Send these frames, answer whatever carries a ref, then close (or wait for the client to)."""
-
-    async def script(connection: ServerConnection) -> None:
-        for frame in frames:
-            await connection.send(json.dumps(frame))
-        if close is not None:
-            await connection.close(close.code, close.reason)
-            return
-        async for text in connection:
-            frame = json.loads(text)
-            heard.received.append(frame)
-            if "ref" in frame:
-                await connection.send(json.dumps({"type": "ok", "ref": frame["ref"]}))
-
-    return script
-
-
-@asynccontextmanager
-async def playing(*make: Callable[[Heard], Script] | int) -> AsyncIterator[tuple[str, Heard]]:
-    """Scripts that need to write down what they hear."""
-    holder: list[Heard] = []
-
-    def late(one: Callable[[Heard], Script]) -> Script:
-        async def script(connection: ServerConnection) -> None:
-            await one(holder[0])(connection)
-
-        return script
-
-    async with scripted(*[one if isinstance(one, int) else late(one) for one in make]) as (url, heard):
-        holder.append(heard)
-        yield url, heard
-
-
-def plays(*frames: dict[str, Any], close: closing.Close | None = None) -> Callable[[Heard], Script]:
-    return lambda heard: says(heard, *frames, close=close)
 
 
 async def test_it_shows_what_comes_in_order_and_acknowledges_it_before_it_leaves() -> None:
@@ -358,7 +268,7 @@ async def test_after_a_silence_it_pings_and_an_answer_keeps_the_connection() -> 
 
 
 async def test_a_gateway_that_does_not_answer_a_ping_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PONG_WITHIN", 0.1)
+    monkeypatch.setattr(listening, "PONG_WITHIN", 0.1)
     async with playing(plays(hello(heartbeat=1), notification(1)), plays(hello(1), notification(2))) as (url, heard):
         await listener(url, heard, wanted=2, acking=False).run()
     assert heard.of("ping")
@@ -389,7 +299,7 @@ async def test_a_session_that_cannot_be_renewed_ends_the_listener() -> None:
 
 
 async def test_a_renewal_that_fails_for_now_is_tried_again_and_nothing_is_missed() -> None:
-    tokens = Tokens(renew_at=0.0, refusal=Later("the database is away", after=3600))
+    tokens = Tokens(renew_at=0.0, refusal=Unavailable("the database is away", after=3600))
     async with playing(plays(hello(), notification(1))) as (url, heard):
         await listener(url, heard, tokens, wanted=1).run()
     assert heard.seqs() == [1]
@@ -518,7 +428,7 @@ async def test_an_answer_that_got_lost_is_asked_for_again_with_the_same_refresh_
         one = account(http, Clock())
         await one.token()
         asked.answers["/auth/refresh"] = (503, {"code": "store_unavailable"}, {"Retry-After": "7"})
-        with pytest.raises(Later) as caught:
+        with pytest.raises(Unavailable) as caught:
             await one.renew()
         assert caught.value.after == 7
         del asked.answers["/auth/refresh"]

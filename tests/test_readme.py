@@ -189,7 +189,7 @@ def test_every_setting_stands_in_its_paper_with_its_default() -> None:
 
 
 def test_every_link_between_the_papers_leads_somewhere() -> None:
-    papers = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+    papers = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     links = [
         (paper.parent / target).resolve()
         for paper in papers

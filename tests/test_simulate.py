@@ -24,7 +24,7 @@ from benchmarks.simulate_reconnect import (
     simulate,
     told_when,
 )
-from gateway.listen.rules import Backoff
+from gateway.client.rules import Backoff
 
 ROOT = Path(__file__).resolve().parent.parent
 

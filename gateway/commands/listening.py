@@ -1,4 +1,4 @@
-"""``gateway listen``: hear a user's notifications in a terminal or a pipe. The client itself is ``gateway/listen``."""
+"""``gateway listen``: hear a user's notifications in a terminal or a pipe. The client itself is ``gateway/client``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.client.addresses import is_local
+from gateway.client.errors import Refused, Stopped, Unavailable
+from gateway.client.listener import Listener
+from gateway.client.rules import Frame, Position
+from gateway.client.signin import Account, open_http
 from gateway.commands.output import AsJson, PasswordStdin, ask_password, note, refuse, run
 from gateway.commands.send import DEFAULT_URL, Url, checked_url
-from gateway.listen.client import Listener, Stopped
-from gateway.listen.rules import Frame, Position
-from gateway.listen.signin import Account, Later, Refused, is_local, open_http
 from gateway.logs import escape
 
 
@@ -77,7 +79,7 @@ def listen(
                     await listener.run()
                 finally:
                     if state is None:
-                        with contextlib.suppress(Refused, Later):  # it ends by itself when it idles
+                        with contextlib.suppress(Refused, Unavailable):  # it ends by itself when it idles
                             await account.leave()
                     elif ack:
                         moved()

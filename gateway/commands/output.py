@@ -22,8 +22,8 @@ from rich.text import Text
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from gateway.client.errors import Refused, Unavailable
 from gateway.errors import GatewayError, Invalid
-from gateway.listen.signin import Later, Refused
 from gateway.logs import configure, escape, redact
 from gateway.model import Actor
 from gateway.settings import Settings, SettingsError, read_settings
@@ -77,7 +77,7 @@ class Commands(TyperGroup):
         except GatewayError as error:
             where = "".join(f" [{pointer.lstrip('/')}: {detail}]" for pointer, detail in _errors(error))
             refuse(f"{error.detail} ({error.code}){where}")
-        except (Refused, Later, StoreError) as error:
+        except (Refused, Unavailable, StoreError) as error:
             refuse(str(error))
         except BrokenPipeError:
             # Whoever read our output has gone. Python would complain once more when it flushes at exit.

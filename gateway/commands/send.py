@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from gateway.client.addresses import gateway_url, is_local
+from gateway.client.signin import client_token, open_http, post
 from gateway.commands.output import AsJson, note, refuse, run, show_json
-from gateway.listen.signin import client_token, gateway_url, is_local, open_http, post
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 Url = Annotated[str, typer.Option("--url", envvar="NOTIFY_URL", help="The gateway.")]

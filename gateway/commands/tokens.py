@@ -17,9 +17,9 @@ import typer
 
 from gateway.commands.output import AsJson, first_line, group, note, operator, refuse, show_json, show_record
 from gateway.commands.people import WITHIN, find_user, with_services
-from gateway.errors import Invalid, TokenExpired, TokenInvalid, UserDisabled
+from gateway.errors import Invalid, TokenExpired, TokenInvalid
 from gateway.granting import ban_until
-from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Claims, Revocation, Target, millis, new_id, rfc3339
+from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Claims, Revocation, SignIn, Target, millis, new_id, rfc3339
 from gateway.revocations import Revocations
 from gateway.services import Services
 
@@ -47,32 +47,36 @@ def token_issue(
 
     async def work(services: Services) -> tuple[str, str | None]:
         now, by, session = services.clock(), operator(), None
+        id = new_id(now)
+        detail: dict[str, object] = {"jti": id, "sid": None, "ttl": lifetime}
         memory = Revocations()
         memory.add(await services.revocation_log.since(0, now=millis(now)))
         if user is not None:
             found = await find_user(services, user)
-            if found.disabled:
-                raise UserDisabled
             session = new_id(now)
-            await services.sessions.start(
-                id=session,
-                user_id=found.id,
-                device="gateway token issue",
-                address=None,
-                refresh_hash=hashlib.sha256(secrets.token_bytes(32)).digest(),  # nobody has what it is the hash of
-                now=millis(now),
-                expires_at=millis(now) + lifetime * 1000,
-                limit=10_000,
-                until=ban_until(millis(now), LONGEST_ACCESS_TTL),  # what the nodes are set to is not known here
+            _, owner = await services.sessions.start(
+                SignIn(
+                    id=session,
+                    user_id=found.id,
+                    device="gateway token issue",
+                    refresh_hash=hashlib.sha256(secrets.token_bytes(32)).digest(),  # nobody has what it is the hash of
+                    now=millis(now),
+                    expires_at=millis(now) + lifetime * 1000,
+                    limit=10_000,
+                    until=ban_until(millis(now), LONGEST_ACCESS_TTL),  # what the nodes are set to is not known here
+                    action="token_issued",
+                    target=found.id,
+                    detail=detail | {"sid": session},
+                    by=by,
+                )
             )
-            subject, client_id, scopes = found.id, GATEWAY_CLIENT, SCOPES_OF_ROLE[found.role]
+            subject, client_id, scopes = owner.id, GATEWAY_CLIENT, SCOPES_OF_ROLE[owner.role]
         else:
             one = await services.clients.get(client or "")
             subject = client_id = one.client_id
             scopes = one.scopes
+            await services.audit.record("token_issued", target=subject, detail=detail, by=by, now=millis(now))
         # As in login: a cut takes in its own second, so a token made within it is issued the next one.
-        issued_at = max(int(now), memory.cut(client_id) + 1)
-        id = new_id(now)
         text = services.keyring.sign(
             subject=subject,
             client_id=client_id,
@@ -81,10 +85,8 @@ def token_issue(
             token_id=id,
             now=now,
             ttl=lifetime,
-            issued_at=issued_at,
+            issued_at=max(int(now), memory.cut(client_id) + 1),
         )
-        detail: dict[str, object] = {"jti": id, "sid": session, "ttl": lifetime}
-        await services.audit.record("token_issued", target=subject, detail=detail, by=by, now=millis(now))
         return text, session
 
     text, session = with_services(work)

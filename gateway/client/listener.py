@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.typing import Subprotocol
 
+from gateway.client.errors import Stopped, Unavailable
+from gateway.client.rules import Backoff, Frame, Position, retry_after_close
 from gateway.closing import Retry
-from gateway.listen.rules import Backoff, Frame, Position, retry_after_close
-from gateway.listen.signin import Later
 
 ACK_EVERY = 1.0
 PONG_WITHIN = 10.0
@@ -31,7 +32,7 @@ SETTLED = 10.0
 
 
 class Tokens(Protocol):
-    """Where access tokens come from. Both raise Refused (final) or Later."""
+    """Where access tokens come from. Both raise Refused (final) or Unavailable."""
 
     renew_at: float
 
@@ -40,20 +41,19 @@ class Tokens(Protocol):
     async def renew(self) -> str: ...
 
 
-class Stopped(Exception):
-    """Going on makes no sense; the text says why. ``bug``: because this client did something wrong."""
-
-    def __init__(self, words: str, *, bug: bool = False) -> None:
-        super().__init__(words)
-        self.bug = bug
-
-
 class Ended(Exception):
-    """One connection is over, and what comes next. ``wait``: seconds the gateway asked for, if it did."""
+    """One connection is over, and what comes next. ``wait``: seconds the gateway asked for, if it did.
 
-    def __init__(self, retry: Retry, words: str, *, wait: float | None = None) -> None:
+    ``reason``: the slug of its close.
+    """
+
+    def __init__(self, retry: Retry, words: str, *, wait: float | None = None, reason: str = "") -> None:
         super().__init__(words)
-        self.retry, self.wait = retry, wait
+        self.retry, self.wait, self.reason = retry, wait, reason
+
+
+async def no_wait() -> None:
+    """There is always room for who shows at once."""
 
 
 class _Straight(connect):
@@ -67,9 +67,10 @@ class _Straight(connect):
 class Listener:
     """Listens until ``wanted`` notifications were shown (None: for ever).
 
-    ``show`` gets each frame that is news, in order, and returns once it is out: only then is it acknowledged.
-    ``moved`` is called when an acknowledgement was sent, ``note`` with a line about the connection itself.
-    ``direct``: no proxy, whatever the environment says.
+    ``show`` gets each frame that is news, in order, and returns once it is out: only then is it acknowledged, or, if
+    ``done`` is given, when ``done`` says so: the number up to which all is dealt with. ``room`` returns when another
+    frame may be shown. ``moved`` is called when an acknowledgement was sent, ``note`` with a line about the connection
+    itself. ``direct``: no proxy, whatever the environment says. ``tls``: another than the system's trust.
     """
 
     url: str
@@ -77,12 +78,15 @@ class Listener:
     show: Callable[[Frame], None]
     note: Callable[[str], None]
     moved: Callable[[], None] = lambda: None
+    done: Callable[[], int] | None = None
+    room: Callable[[], Awaitable[None]] = no_wait
     position: Position = field(default_factory=Position)
     floor: int = 0
     """A starting point given by hand: what lies up to it was not shown here, so it is not acknowledged either."""
     acking: bool = True
     wanted: int | None = None
     direct: bool = False
+    tls: ssl.SSLContext | None = None
     backoff: Backoff = field(default_factory=Backoff)
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
@@ -94,12 +98,13 @@ class Listener:
         """Return when ``wanted`` is reached. Raises Stopped, or Refused of a sign-in."""
         renew = False
         while self.wanted is None or self.shown < self.wanted:
+            await self.room()
             began = self.clock()
             try:
                 token = await (self.tokens.renew() if renew else self.tokens.token())
                 renew = False
                 await self._connect(token)
-            except Later as error:
+            except Unavailable as error:
                 delay, words = max(self.backoff.next(), error.after), str(error)
             except Ended as end:
                 if self.clock() - began >= SETTLED:
@@ -114,7 +119,7 @@ class Listener:
     def _delay(self, end: Ended) -> float:
         match end.retry:
             case "stop" | "bug":
-                raise Stopped(str(end), bug=end.retry == "bug")
+                raise Stopped(str(end), bug=end.retry == "bug", reason=end.reason)
             case "refresh":
                 self.expiries += 1
                 return 0.0 if self.expiries == 1 else self.backoff.next()
@@ -127,6 +132,7 @@ class Listener:
     async def _connect(self, token: str) -> None:
         """One socket, from its opening to its end. Returns when ``wanted`` is reached, else raises Ended."""
         query = self.position.query()
+        tls: dict[str, Any] = {"ssl": self.tls} if self.tls is not None and self.url.startswith("https:") else {}
         opening = _Straight(
             "ws" + self.url.removeprefix("http") + "/ws" + (f"?{urlencode(query)}" if query else ""),
             subprotocols=[Subprotocol("notify.v1")],
@@ -135,6 +141,7 @@ class Listener:
             ping_interval=None,  # the conversation keeps the heartbeat every kind of client can keep
             close_timeout=GOODBYE,
             proxy=None if self.direct else True,
+            **tls,
         )
         try:
             socket = await opening
@@ -150,7 +157,8 @@ class Listener:
         except ConnectionClosed as closed:
             code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "")
             words = f"the gateway closed: {code} {reason}".rstrip() if closed.rcvd else "the connection was lost"
-            raise Ended(retry_after_close(code, reason), words, wait=conversation.until_due()) from None
+            retry = retry_after_close(code, reason)
+            raise Ended(retry, words, wait=conversation.until_due(), reason=reason) from None
         finally:
             await conversation.farewell()
 
@@ -181,11 +189,15 @@ class Conversation:
         while self._listener.wanted is None or self._listener.shown < self._listener.wanted:
             await self._keep()
             text: str | bytes | None = None
+            reading = False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(self._next() - self._clock(), 0)):
+                    await self._listener.room()
+                    reading = True
                     text = await self._socket.recv()
-            if text is not None:
+            if text is not None or not reading:  # who does not read cannot say that nothing was said
                 self._heard, self._pinged = self._clock(), None
+            if text is not None:
                 self._frame(text)
 
     def _frame(self, text: str | bytes) -> None:
@@ -213,6 +225,8 @@ class Conversation:
         dues = [self._heard + self._heartbeat if self._pinged is None else self._pinged + PONG_WITHIN]
         if self._unacked():
             dues.append(self._acked_at + ACK_EVERY)
+        elif self._listener.done is not None and self._settled() < (self._listener.position.after or 0):
+            dues.append(self._clock() + ACK_EVERY)  # something is being dealt with
         if self._greeted:
             dues.append(self._renewed_at)
         if self._leave_at is not None:
@@ -220,7 +234,10 @@ class Conversation:
         return min(dues)
 
     def _unacked(self) -> bool:
-        return self._listener.acking and self._greeted and (self._listener.position.after or 0) > self._acked
+        return self._listener.acking and self._greeted and self._settled() > self._acked
+
+    def _settled(self) -> int:
+        return (self._listener.position.after or 0) if self._listener.done is None else self._listener.done()
 
     async def _keep(self) -> None:
         """Do what is due now."""
@@ -239,7 +256,7 @@ class Conversation:
             await self._renew()
 
     async def _ack(self, *, ref: str | None = None) -> None:
-        self._acked, self._acked_at = self._listener.position.after or 0, self._clock()
+        self._acked, self._acked_at = self._settled(), self._clock()
         frame = {"type": "ack", "seq": self._acked}
         await self._send(frame if ref is None else {**frame, "ref": ref})
         self._listener.moved()
@@ -248,7 +265,7 @@ class Conversation:
         """The deadline of this socket moves with a fresh token; the socket stays."""
         try:
             token = await self._listener.tokens.renew()
-        except Later as error:
+        except Unavailable as error:
             # The old token is good for a little longer; if nothing comes in time the gateway closes with token_expired.
             self._renewed_at = self._clock() + max(self._listener.backoff.next(), error.after, 1.0)
             return

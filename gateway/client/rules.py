@@ -1,6 +1,6 @@
 """The rules a client of ``/ws`` keeps, as values: when to come back, how far it is. No socket, no clock, no I/O.
 
-Ported to another language, this page and ``client.py`` are the client.
+Ported to another language, this page and ``listener.py`` are the receiving client.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Position:
                     self.after = frame["seq"]
                 if frame["id"] in self.shown:
                     return False
-                self._note(frame["id"])
+                self.note(frame["id"])
             case "gap":
                 self.after = frame["to"]
             case "read" | "withdrawn" | "changed":
@@ -86,10 +86,11 @@ class Position:
                     return False
                 self.rev = frame["rev"]
                 if frame["type"] == "withdrawn":
-                    self._note(frame["id"])  # should it still arrive, it is not shown
+                    self.note(frame["id"])  # should it still arrive, it is not shown
         return True
 
-    def _note(self, id: str) -> None:
+    def note(self, id: str) -> None:
+        """Should a notification of this id arrive, it is not shown."""
         self.shown[id] = None
         while len(self.shown) > SHOWN_IDS:
             self.shown.popitem(last=False)
