@@ -12,24 +12,34 @@ from typing import Any
 
 import orjson
 
+from gateway.closing import Close
 from gateway.model import Entry, MarkedRead, Passing, Withdrawn, rfc3339
 
 MAX_SEQ = 2**53 - 1
 """The largest integer every JSON implementation keeps exact (RFC 8259 section 6)."""
 MAX_IDS = 100
 MAX_REF = 128
+SOONEST_RETRY = 1000
+"""Milliseconds."""
 
 Ref = str | int | None
 
 
 class Frame:
-    """One frame, rendered lazily and once for each wire form, for any number of sockets."""
+    """One frame, rendered lazily and once for each wire form, for any number of sockets and streams.
 
-    __slots__ = ("_ws", "json")
+    ``event``: its type. ``position``: the ``seq`` where whoever has heard it stands, if it moves anybody. ``retry``:
+    milliseconds after which a stream that then ends is asked for again.
+    """
 
-    def __init__(self, json: bytes) -> None:
-        self.json = json
+    __slots__ = ("_sse", "_ws", "event", "json", "position", "retry")
+
+    def __init__(
+        self, json: bytes, event: str = "message", position: int | None = None, *, retry: int | None = None
+    ) -> None:
+        self.json, self.event, self.position, self.retry = json, event, position, retry
         self._ws: bytes | None = None
+        self._sse: tuple[str, bytes] | None = None
 
     @property
     def ws(self) -> bytes:
@@ -44,6 +54,17 @@ class Frame:
                 header = b"\x81\x7f" + size.to_bytes(8, "big")
             self._ws = header + self.json
         return self._ws
+
+    def sse(self, epoch: str) -> bytes:
+        """As a server-sent event (HTML, section 9.2) of the log ``epoch``. JSON has no raw line end: one line of data.
+
+        An event without an ``id`` leaves the position where it is, which is what ``Last-Event-ID`` says.
+        """
+        if self._sse is None or self._sse[0] != epoch:
+            id = "" if self.position is None else f"id: {epoch}:{self.position}\n"
+            retry = "" if self.retry is None else f"retry: {self.retry}\n"
+            self._sse = epoch, b"%sdata: %s\n\n" % (f"event: {self.event}\n{id}{retry}".encode(), self.json)
+        return self._sse[1]
 
 
 # -- what the gateway says ----------------------------------------------------------------------------------------
@@ -73,7 +94,7 @@ def entry_json(entry: Entry) -> bytes:
 
 
 def notification(entry: Entry) -> Frame:
-    return Frame(('{"type":"notification",' + _fields(entry)).encode())
+    return Frame(('{"type":"notification",' + _fields(entry)).encode(), "notification", entry.seq)
 
 
 def passing(signal: Passing) -> Frame:
@@ -81,47 +102,57 @@ def passing(signal: Passing) -> Frame:
     at = rfc3339(signal.created_at)
     return Frame(
         f'{{"type":"notification","seq":null,"id":"{signal.id}",{signal.content},'
-        f'"created_at":"{at}","expires_at":"{at}"}}'.encode()
+        f'"created_at":"{at}","expires_at":"{at}"}}'.encode(),
+        "notification",
     )
 
 
 def gap(first: int, last: int) -> Frame:
-    return Frame(b'{"type":"gap","from":%d,"to":%d}' % (first, last))
+    return Frame(b'{"type":"gap","from":%d,"to":%d}' % (first, last), "gap", last)
 
 
 def read(signal: MarkedRead) -> Frame:
     what = {"up_to": signal.up_to} if signal.up_to is not None else {"ids": signal.ids}
-    return Frame(orjson.dumps({"type": "read", **what, "unread": signal.unread, "rev": signal.rev}))
+    return _frame("read", **what, unread=signal.unread, rev=signal.rev)
 
 
 def withdrawn(signal: Withdrawn) -> Frame:
-    fields = {"id": signal.id, "seq": signal.seq, "unread": signal.unread, "rev": signal.rev}
-    return Frame(orjson.dumps({"type": "withdrawn", **fields}))
+    return _frame("withdrawn", id=signal.id, seq=signal.seq, unread=signal.unread, rev=signal.rev)
 
 
 def changed(*, rev: int, unread: int) -> Frame:
-    return Frame(b'{"type":"changed","rev":%d,"unread":%d}' % (rev, unread))
+    return Frame(b'{"type":"changed","rev":%d,"unread":%d}' % (rev, unread), "changed")
 
 
 def hello(fields: Mapping[str, Any]) -> Frame:
-    return Frame(orjson.dumps({"type": "hello", **fields}))
+    return _frame("hello", **fields)
 
 
 def reconnect(*, after_ms: int, reason: str) -> Frame:
-    return Frame(orjson.dumps({"type": "reconnect", "after_ms": after_ms, "reason": reason}))
+    """An EventSource comes back by itself when ``retry`` says, and again as long as nobody is there: not too often."""
+    return _frame("reconnect", max(after_ms, SOONEST_RETRY), after_ms=after_ms, reason=reason)
 
 
 def pong(ref: Ref) -> Frame:
-    return Frame(orjson.dumps({"type": "pong"} if ref is None else {"type": "pong", "ref": ref}))
+    return _frame("pong") if ref is None else _frame("pong", ref=ref)
 
 
 def ok(ref: Ref, **fields: Any) -> Frame:
-    return Frame(orjson.dumps({"type": "ok", "ref": ref, **fields}))
+    return _frame("ok", ref=ref, **fields)
 
 
 def error(code: str, detail: str, ref: Ref) -> Frame:
-    fields = {"type": "error", "code": code, "detail": detail}
-    return Frame(orjson.dumps(fields if ref is None else {**fields, "ref": ref}))
+    fields = {"code": code, "detail": detail}
+    return _frame("error", **fields if ref is None else {**fields, "ref": ref})
+
+
+def close(why: Close, *, retry: int | None = None) -> Frame:
+    """How a stream of events ends, where a socket has its close frame."""
+    return _frame("close", retry, code=why.code, reason=why.reason)
+
+
+def _frame(event: str, /, retry: int | None = None, **fields: Any) -> Frame:
+    return Frame(orjson.dumps({"type": event, **fields}), event, retry=retry)
 
 
 # -- what a client says -------------------------------------------------------------------------------------------

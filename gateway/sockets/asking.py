@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from starlette.types import Scope
 
 from gateway.closing import INVALID_REQUEST, Close
 from gateway.frames import MAX_SEQ
+
+Query = Mapping[str, Sequence[str]]
+Position = tuple[int, str] | None
+"""A ``seq`` that a client kept, and the epoch it belongs to."""
 
 _ONLY_A_TOKEN = re.compile(rb"token=[A-Za-z0-9._~-]+")
 
@@ -32,7 +37,7 @@ def kept(origin: str | None) -> str | None:
     return None if origin is None else sys.intern(origin[:200])
 
 
-def query_of(scope: Scope) -> dict[str, list[str]]:
+def query_of(scope: Scope) -> Query:
     """All values by their names. Raises Refused."""
     raw: bytes = scope.get("query_string", b"")
     if _ONLY_A_TOKEN.fullmatch(raw):  # as nearly always, and there is nothing to decode
@@ -47,14 +52,29 @@ def query_of(scope: Scope) -> dict[str, list[str]]:
     return query
 
 
-def position(query: dict[str, list[str]]) -> tuple[int, str] | None:
+def position(query: Query) -> Position:
     """The one the client kept: a number without the epoch it belongs to says nothing. Raises Refused."""
     after, epoch = query.get("after", []), query.get("epoch", [])
     if not after and not epoch:
         return None
-    if len(after) != 1 or len(epoch) != 1 or not after[0].isascii() or not after[0].isdigit() or len(after[0]) > 16:
+    if len(after) != 1 or len(epoch) != 1:
         raise Refused(INVALID_REQUEST)
-    seq = int(after[0])
-    if seq > MAX_SEQ:
+    return _seq(after[0]), epoch[0]
+
+
+def last_event(headers: Iterable[tuple[bytes, bytes]]) -> Position:
+    """What ``Last-Event-ID`` says, ``<epoch>:<seq>`` as a stream gave it; an empty one is none (HTML, section 9.2.4).
+    Raises Refused."""
+    said = [value for name, value in headers if name == b"last-event-id"]
+    if not any(said):
+        return None
+    epoch, colon, seq = said[0].decode("latin-1").rpartition(":")
+    if len(said) > 1 or not colon or not epoch:
         raise Refused(INVALID_REQUEST)
-    return seq, epoch[0]
+    return _seq(seq), epoch
+
+
+def _seq(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 16 or int(text) > MAX_SEQ:
+        raise Refused(INVALID_REQUEST)
+    return int(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.types import Scope
 
 from gateway.cookies import ACCESS, presented
@@ -12,7 +14,7 @@ from gateway.tickets import Ticket, is_ticket
 from gateway.ties import Ties
 
 
-def identify(ties: Ties, origins: Origins, scope: Scope, tokens: list[str]) -> tuple[Principal, Ticket | None]:
+def identify(ties: Ties, origins: Origins, scope: Scope, tokens: Sequence[str]) -> tuple[Principal, Ticket | None]:
     """Whose socket it is to be, and the ticket that is yet to be used, if one came.
 
     ``tokens``: every ``token=`` of the query; it may stand there once, and be a ticket. A token in Authorization and a

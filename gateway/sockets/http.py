@@ -47,7 +47,7 @@ class BoundedHttp(HttpToolsProtocol):
         addresses: tuple[Address, Address] | None = None,
     ) -> None:
         super().__init__(config=config, server_state=server_state, app_state=app_state, _loop=_loop)
-        self._limits, self._addresses = limits, addresses
+        self.limits, self._addresses = limits, addresses
         self._refusal: Refusal | None = None
         self._discarding = False
         self._answered: RequestResponseCycle | None = None
@@ -71,7 +71,7 @@ class BoundedHttp(HttpToolsProtocol):
             self.flow = FlowControl(self.transport)
             self.server, self.client = self._addresses
             self.scheme = "http"
-        self._await(self._limits.head_timeout)
+        self._await(self.limits.head_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._await(None)
@@ -97,13 +97,13 @@ class BoundedHttp(HttpToolsProtocol):
                 return
             if self._awaiting is None:
                 self._awaiting = "head"
-            room = self._limits.max_head - self._fed if self._awaiting == "head" else _PIECE
+            room = self.limits.max_head - self._fed if self._awaiting == "head" else _PIECE
             if self._busy:
                 room = min(room, _PIPELINED)
             piece, data = data[:room], data[room:]
             self._fed += len(piece)
             data = self._feed(piece, data)
-            if self._awaiting is not None and self._fed >= self._limits.max_head and not self._discarding:
+            if self._awaiting is not None and self._fed >= self.limits.max_head and not self._discarding:
                 self._refuse(heads.TOO_LARGE)
         if self._discarding or self.parser is None:
             return
@@ -112,7 +112,7 @@ class BoundedHttp(HttpToolsProtocol):
         elif self._awaiting == "body":
             self._await(self._body_left())
         elif before != "head" or self._deadline is None:
-            self._await(self._limits.head_timeout)
+            self._await(self.limits.head_timeout)
 
     def eof_received(self) -> None:
         if self._discarding:
@@ -141,13 +141,13 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
-        if len(self.url) > self._limits.max_target:
+        if len(self.url) > self.limits.max_target:
             self._stop(heads.TOO_LONG)
         self._head += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head += len(name) + len(value) + 4
-        if self._head > self._limits.max_head or len(self.headers) >= self._limits.max_headers:
+        if self._head > self.limits.max_head or len(self.headers) >= self.limits.max_headers:
             self._stop(heads.TOO_LARGE)
         if self._awaiting == "body":
             return  # a trailer: who merged it would take fields that nobody in front has seen (RFC 9110 section 6.5.1)
@@ -188,7 +188,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answered = cycle
-        super()._start_asgi_task(cycle, cast("Any", Answering(app, cycle)))
+        super()._start_asgi_task(cycle, cast("Any", Answering(app, cycle, self)))
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -223,22 +223,27 @@ class BoundedHttp(HttpToolsProtocol):
 
     # -- leaving HTTP ------------------------------------------------------------------------------------------
 
-    def _upgrade(self, early: bytes) -> None:
+    def leave(self) -> asyncio.Transport:
+        """Nothing more is read or written here. What was read already and not answered is thrown away."""
         self._await(None)
         self._awaiting = None
-        transport = self.transport
+        self.flow.resume_reading()
+        self.pipeline.clear()
         self.connections.discard(self)
+        # It refers to this object and back: 4.7 KB that only the garbage collector would find, for every socket.
+        self.parser = None  # type: ignore[assignment]
+        return self.transport
+
+    def _upgrade(self, early: bytes) -> None:
+        method, secure = self.parser.get_method().decode("ascii"), self.scheme == "https"
+        asked = Asked(method, self.url, self.headers, secure, self.server, self.client)
         # Ours, whatever uvicorn's types say: it takes the request as it was read, and reads no head a second time.
         protocol = cast("Any", self.ws_protocol_class)(
             config=self.config, server_state=self.server_state, app_state=self.app_state
         )
-        protocol.connection_made(transport)
-        transport.set_protocol(protocol)
-        method = self.parser.get_method().decode("ascii")
-        secure = self.scheme == "https"
-        protocol.requested(Asked(method, self.url, self.headers, secure, self.server, self.client))
-        # It refers to this object and back: 4.7 KB that only the garbage collector would find, for every socket.
-        self.parser = None  # type: ignore[assignment]
+        protocol.connection_made(self.leave())
+        self.transport.set_protocol(protocol)
+        protocol.requested(asked)
         if early:
             protocol.data_received(early)
 
@@ -273,10 +278,10 @@ class BoundedHttp(HttpToolsProtocol):
     def _body_left(self) -> float:
         """Seconds until more of the body has to have come. Who sends a byte now and then does not hold on to a
         connection for long; a large body may take its time on a slow line."""
-        now, gap = self.loop.time(), self._limits.body_timeout
+        now, gap = self.loop.time(), self.limits.body_timeout
         if self._body_began is None:  # not with its head: who waits for the answer to another request is not late
             self._body_began = now
-        return min(gap, self._body_began + gap + self._body_bytes / self._limits.body_rate - now)
+        return min(gap, self._body_began + gap + self._body_bytes / self.limits.body_rate - now)
 
     def _late(self) -> None:
         self._deadline = None

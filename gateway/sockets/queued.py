@@ -1,4 +1,4 @@
-"""The Transport of any ASGI server: an outbox that a coroutine sends. No socket of its own, so its limits are softer.
+"""The Transports of any ASGI server: an outbox that a coroutine sends. No socket of its own, so its limits are softer.
 
 Plain servers and TestClient go this way. What the server buffers below ``send`` is not seen here, and ``abort`` can
 only stop waiting for it: the application returns and leaves the rest to the server.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Coroutine
+from typing import Any
 
-from starlette.types import Send
+from starlette.types import Message, Send
 
-from gateway.closing import INTERNAL_ERROR, Close
+from gateway.closing import INTERNAL_ERROR, PEER_GONE, Close
+from gateway.connection import Connection
 from gateway.ports import EncodedFrame, Handled
-from gateway.sockets.wire import travels
+from gateway.sockets.wire import HEARTBEAT, close_event, travels
 
 HIGH_WATER = 16 * 1024
 LOW_WATER = HIGH_WATER // 4
@@ -94,20 +97,26 @@ class QueuedTransport:
             while True:
                 while self._outbox:
                     payload = self._outbox.popleft()
-                    await send({"type": "websocket.send", "text": payload.decode()})
+                    await send(self._message(payload))
                     self._size -= len(payload) if self._size else 0  # an abort in between has emptied it
                     if self._full and self._size <= LOW_WATER:
                         self._full = False
                         if self._closing is None:
                             connection.drained()
                 if self._closing is not None:
-                    code = self._closing.code if travels(self._closing.code) else INTERNAL_ERROR.code
-                    await send({"type": "websocket.close", "code": code, "reason": self._closing.reason})
+                    await send(self._goodbye(self._closing))
                     return
                 self._wake.clear()
                 await self._wake.wait()
         except Exception:  # noqa: S110 - whatever a server raises when its peer has left: there is nobody to tell
             pass
+
+    def _message(self, payload: bytes) -> Message:
+        return {"type": "websocket.send", "text": payload.decode()}
+
+    def _goodbye(self, why: Close) -> Message:
+        code = why.code if travels(why.code) else INTERNAL_ERROR.code
+        return {"type": "websocket.close", "code": code, "reason": why.reason}
 
     def _cut_after(self, seconds: float) -> None:
         """Stop waiting for a server that waits for its peer. The earliest deadline counts."""
@@ -120,3 +129,48 @@ class QueuedTransport:
     def _cut_off(self) -> None:
         if self._sender is not None:
             self._sender.cancel()
+
+
+class QueuedStream(QueuedTransport):
+    """The same for a stream of events of the log ``epoch``, which is the body of a response that has been begun."""
+
+    __slots__ = ("_epoch",)
+
+    kind = "sse"
+
+    def __init__(self, *, address: str | None, epoch: str) -> None:
+        super().__init__(address=address)
+        self._epoch = epoch
+
+    def encode(self, frame: EncodedFrame) -> bytes:
+        return frame.sse(self._epoch)
+
+    def ping(self) -> None:
+        super().ping()
+        self.write(HEARTBEAT)
+
+    def _message(self, payload: bytes) -> Message:
+        return {"type": "http.response.body", "body": payload, "more_body": True}
+
+    def _goodbye(self, why: Close) -> Message:
+        last = close_event(why).sse(self._epoch) if travels(why.code) else b""
+        return {"type": "http.response.body", "body": last, "more_body": False}
+
+
+async def carry(
+    queued: QueuedTransport, send: Send, connection: Connection, reading: Coroutine[Any, Any, None]
+) -> None:
+    """Where nobody takes the connection over: ``reading``, which ends when the peer is gone, beside the sender."""
+    pump = asyncio.create_task(queued.pump(send, connection), name="socket-sender")
+    reader = asyncio.create_task(reading, name="socket-reader")
+    try:
+        await asyncio.wait((pump, reader), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        connection.lost(connection.closed_as or PEER_GONE)  # first: whoever cancels this may do so again below
+        for task in (pump, reader):
+            task.cancel()
+        # Not gather: it would make this cancellation look like one of theirs, and anyio tells its own by the text.
+        await asyncio.wait((pump, reader))
+        for task in (pump, reader):
+            if not task.cancelled():
+                task.exception()  # of a server whose peer has left: there is nobody to tell

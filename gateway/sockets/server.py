@@ -22,6 +22,7 @@ from gateway.sockets.accepting import Accepting, Address, Share
 from gateway.sockets.forwarded import Forwarded
 from gateway.sockets.http import http_protocol
 from gateway.sockets.protocol import SocketProtocol, socket_protocol
+from gateway.sockets.stream import StreamProtocol
 from gateway.sockets.wire import WireLimits
 from gateway.sockets.workers import HURRY, LEAVE
 
@@ -30,6 +31,8 @@ GRACE = 5
 """Seconds uvicorn waits for requests under way once the drain is over."""
 _NOTSENT = 16 * 1024
 _USER_TIMEOUT_MS = 30_000
+_LASTING = (SocketProtocol, StreamProtocol)
+"""Connections that the drain ends."""
 
 log = logging.getLogger("gateway.sockets")
 
@@ -163,7 +166,7 @@ class DrainingServer(uvicorn.Server):
             accepting.close()
         await super().shutdown(sockets=sockets)
         for connection in list(self.server_state.connections):
-            if isinstance(connection, SocketProtocol):
+            if isinstance(connection, _LASTING):
                 connection.abort()
 
     def _let_others(self, sockets: list[socket.socket]) -> None:
@@ -173,7 +176,7 @@ class DrainingServer(uvicorn.Server):
         for sock in sockets:
             sock.close()
         for connection in list(self.server_state.connections):
-            if not isinstance(connection, SocketProtocol):
+            if not isinstance(connection, _LASTING):
                 connection.shutdown()
 
     async def _drained(self) -> None:

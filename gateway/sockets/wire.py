@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import random
 import socket
 import struct
 import termios
@@ -16,9 +17,13 @@ from typing import Literal
 
 from websockets.frames import EXTERNAL_CLOSE_CODES, Frame, Opcode
 
+from gateway import frames as events
+from gateway.closing import Close
 from gateway.errors import without_tokens
 from gateway.hardening import HARDENING, NO_PAGE
 
+STREAM = "gateway.stream"
+"""Name of the extension by which the application of a GET hands a connection over to whoever serves it."""
 NO_STATUS = 1005
 """Never on the wire: stands for a close frame without a code (RFC 6455 section 7.4.1)."""
 _HARDENING = [f"{name.decode()}: {value.decode()}" for name, value in HARDENING + NO_PAGE]
@@ -88,6 +93,20 @@ def close_frame(code: int, reason: str) -> bytes:
         return Frame(Opcode.CLOSE, b"").serialize(mask=False)
     text = reason.encode()[:123].decode(errors="ignore").encode()
     return Frame(Opcode.CLOSE, struct.pack("!H", code) + text).serialize(mask=False)
+
+
+HEARTBEAT = b":\n"
+"""A comment, which a stream of events may hold anywhere between two events, and which says nothing (HTML, 9.2.5)."""
+AGAIN = range(events.SOONEST_RETRY, 3000)
+"""Milliseconds after which an EventSource whose stream ended is to ask again: one of these, so that not all do at once.
+The clients that can wait longer each time do so by themselves."""
+_NOT_SOON = range(60_000, 120_000)
+
+
+def close_event(why: Close) -> events.Frame:
+    """The last event of a stream. An EventSource that nobody closes asks again by itself: later, if that is no use."""
+    soon = why.retry in ("backoff", "after_ms")
+    return events.close(why, retry=None if soon else random.choice(_NOT_SOON))  # noqa: S311 - jitter
 
 
 def pong_frame(payload: bytes) -> bytes:
