@@ -123,6 +123,9 @@ BESIDE = (
 )
 SEEN = (
     ("sign-ins", GATEWAY, "/s", "AUTH-07, sign-ins let in"),
+    ("flood p99, one core", FLOODED, "ms", "AUTH-07, one core, nobody waits as told"),
+    ("flood p99, one core", CALM, "ms", "AUTH-07, one core"),
+    ("sign-ins, one core", GATEWAY, "/s", "AUTH-07, one core, let in"),
     ("wide stall", DURABLE, "ms", "wide, longest wait"),
     ("wide stall", EVERYONE, "ms", "wide, longest wait"),
     ("wide stall", QUIET, "ms", "wide, longest wait"),

@@ -34,6 +34,7 @@ enum { MARK = 21, BUFFER = 1 << 18, EVENTS = 512 };
 enum kind { SOCKET, POST, INPUT };
 enum state { CONNECTING, HEAD, OPEN, GONE };
 typedef int64_t ns;
+#define EARLY 50000
 
 struct list { ns *at; size_t n, room; };
 struct request { char *bytes; size_t size; size_t *marks; size_t nmarks; };
@@ -169,15 +170,17 @@ static void ready(struct peer *p, uint32_t events) {
     else if (p->state == HEAD) take_head(p, buffer, n); else take_frames(p, buffer, n);
   }
 }
-static int turn(int wait_ms) {
+static int turn_ns(ns wait) {
   struct epoll_event events[EVENTS];
-  int n = epoll_wait(ep, events, EVENTS, wait_ms);
+  struct timespec t = { .tv_sec = wait / 1000000000, .tv_nsec = wait % 1000000000 };
+  int n = epoll_pwait2(ep, events, EVENTS, &t, NULL);
   for (int i = 0; i < n; i++) {
     struct peer *p = events[i].data.ptr;
     if (p->state != GONE) ready(p, events[i].events);  // one event may end another of the same turn
   }
   return n;
 }
+static int turn(int wait_ms) { return turn_ns((ns)wait_ms * 1000000); }
 
 // -- commands --------------------------------------------------------------------------------------------------------
 
@@ -234,9 +237,9 @@ static void post(int port, const char *file, long conns, double seconds, double 
       due++;
     }
     if (!outstanding && (rate > 0 ? due >= total : t >= until)) break;
-    // With a rate and somebody free: by the clock, not by the kernel's milliseconds; those only as long as there is time.
+    // With a rate and somebody free: asleep until shortly before the next is due, then awake, for a sleeper may be late.
     ns gap = rate > 0 && due < total ? from + (ns)((double)due / rate * 1e9) - now() : 0;
-    turn(rate > 0 && nidle && due < total ? (gap > 2000000 ? (int)(gap / 1000000) - 1 : 0) : 100);
+    turn_ns(rate > 0 && nidle && due < total ? (gap > EARLY ? gap - EARLY : 0) : 100000000);
   }
   ns to = now();
   printf("{\"requests\":%zu,\"refused\":%ld,\"from\":%lld,\"to\":%lld,", answers.n, bad_answers, (long long)from, (long long)to);

@@ -96,9 +96,9 @@ def _answers(port: int) -> bool:
         return False
 
 
-def gateway(directory: Path) -> AbstractContextManager[Server]:
+def gateway(directory: Path, *, core: int | None = SERVER_CORE) -> AbstractContextManager[Server]:
     """As its users start it, on the SQLite database in ``directory``."""
-    return node("gateway", in_directory(directory))
+    return node("gateway", in_directory(directory), core=core)
 
 
 def copied(prepared: Path) -> Path:

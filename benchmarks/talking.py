@@ -17,7 +17,11 @@ PATIENCE = 20.0
 
 
 class Refused(Exception):
-    """The gateway said no: as a rule because the machine is too busy for it to hear of revocations in time."""
+    """The gateway said no: as a rule because it is too busy. ``retry_after``: seconds, if it said so."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Wire:
@@ -64,7 +68,9 @@ class Wire:
         body = bytes(self.left[end + 4 : end + 4 + length])
         del self.left[: end + 4 + length]
         if int(head.split(b" ", 2)[1]) != expect:
-            raise Refused(f"not {expect}: {body.decode(errors='replace')}")
+            later = head.partition(b"\r\nretry-after:")[2].partition(b"\r\n")[0].strip()
+            message = f"not {expect}: {body.decode(errors='replace')}"
+            raise Refused(message, retry_after=float(later) if later.isdigit() else None)
         return body
 
     # -- WebSocket -----------------------------------------------------------------------------------------------------

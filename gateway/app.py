@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import __version__
-from gateway.api import pages
+from gateway.api import console, pages
 from gateway.api.cors import Cors
 from gateway.api.openapi import FastLane, install
 from gateway.first_start import FirstAdmin
@@ -26,6 +26,8 @@ from gateway.settings import Settings, SettingsError
 from gateway.siblings import Crew
 from gateway.sockets.accepting import Share, Shares
 from gateway.sockets.endpoint import SocketEndpoint
+from gateway.sockets.entrance import Entrance
+from gateway.sockets.events import EventsEndpoint
 from gateway.sockets.forking import NotStarted, Post
 from gateway.sockets.server import GRACE, listening_socket, serve
 from gateway.sockets.wire import WireLimits
@@ -76,14 +78,16 @@ def create_app(
             except (SettingsError, StoreError) as error:
                 app.refusal = error
                 raise
-            endpoint = SocketEndpoint(
+            entrance = Entrance(
                 ties=services.ties, origins=services.origins, draining=services.drain.is_begun,
-                max_message=limits.max_size, hosts=hosts, limiter=services.limiter, upgrade_rate=settings.upgrade_rate,
-                require_tls=settings.require_tls, bind=bind_request,
+                limiter=services.limiter, upgrade_rate=settings.upgrade_rate,
             )  # fmt: skip
+            sockets = SocketEndpoint(
+                entrance, max_message=limits.max_size, hosts=hosts, require_tls=settings.require_tls, bind=bind_request
+            )
             app.state.drain = services.drain
             settle_garbage(services.metrics)
-            yield {"services": services, "sockets": endpoint}
+            yield {"services": services, "sockets": sockets, "events": EventsEndpoint(entrance, limits)}
 
     loopback = settings.host in ("127.0.0.1", "::1", "localhost")
     documented = settings.docs == "on" or (settings.docs == "auto" and loopback)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 
-from gateway.errors import StoreUnavailable, TooManyAttempts, Unavailable
+from gateway.errors import StoreUnavailable, TooManyAttempts, TooManySignIns
 from gateway.model import millis
 from gateway.ports import Clock, Failures
 
@@ -189,7 +189,7 @@ class Attempts:
 
     async def _next_end(self) -> None:
         if self._waiting >= WAITING:
-            raise Unavailable("Too many sign-ins at once.")
+            raise TooManySignIns
         self._waiting += 1
         try:
             await self._ended.wait()

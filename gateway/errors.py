@@ -9,6 +9,7 @@
     │   ├── UserDisabled
     │   ├── CredentialsConflict
     │   └── BadCredentials                         a wrong password, refresh token or client secret
+    │       └── CredentialsChanged                 right when it was verified, but no more when the session was to start
     ├── InsufficientScope          403 · 1008
     ├── OriginRefused              403             a page of another origin, or with cookies and of none
     ├── NotFound                   404             unknown_user, unknown_notification, unknown_session, …
@@ -19,6 +20,7 @@
     └── Unavailable                503 · 1013      the store, or news of revocations, cannot be had now
         ├── StoreUnavailable
         ├── RevocationsStale
+        ├── TooManySignIns
         └── IssuerUnavailable
 
 The core raises these and nothing between it and an edge catches them: ``api/problems.py`` turns them into a status,
@@ -28,6 +30,7 @@ holds a token, an SQL text or a path.
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import Sequence
 from typing import ClassVar
@@ -97,6 +100,10 @@ class CredentialsConflict(Unauthenticated):
 
 class BadCredentials(Unauthenticated):
     code, detail = "bad_credentials", "The credentials are not right."
+
+
+class CredentialsChanged(BadCredentials):
+    """Whoever verified it may look once more."""
 
 
 class InsufficientScope(GatewayError):
@@ -170,6 +177,17 @@ class StoreUnavailable(Unavailable):
 
 class RevocationsStale(Unavailable):
     code, detail = "revocations_stale", "News of revocations is late."
+
+
+class TooManySignIns(Unavailable):
+    """At once: passwords are verified by few, and the line is full. They are sent away for different times, or they
+    would all be back in the same moment."""
+
+    detail = "Too many sign-ins at once."
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.retry_after = random.uniform(1.0, 5.0)  # noqa: S311 - jitter
 
 
 class IssuerUnavailable(Unavailable):

@@ -10,28 +10,33 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from gateway.auth.foreign import Proven, read
 from gateway.auth.issuers import TrustedIssuer
-from gateway.closing import TOKEN_REVOKED
-from gateway.errors import BadCredentials, Conflict, NotFound, TokenExpired, TokenInvalid, UserDisabled
+from gateway.errors import (
+    BadCredentials,
+    Conflict,
+    CredentialsChanged,
+    NotFound,
+    TokenExpired,
+    TokenInvalid,
+    UserDisabled,
+)
 from gateway.granting import Granting, TokenAnswer
 from gateway.issuer_keys import IssuerKeys
 from gateway.model import Actor, User, is_user_id, millis
-from gateway.ports import Audit, Clock, Identities
+from gateway.ports import Clock, Identities
 from gateway.trail import Trail
 
 NOBODYS_PASSWORD = "!"  # noqa: S105 - no hash: nothing verifies against it
 """Stored for a user who was made here: every password is wrong until an admin sets one."""
 
-RevokeSession = Callable[[str, Actor, str], Awaitable[bool]]
-
 log = logging.getLogger("gateway.login")
 
 
 class Exchange:
-    """``leeway``: seconds. ``revoke_session`` (session id, by, why) ends one that should not have begun."""
+    """``leeway``: seconds."""
 
     def __init__(
         self,
@@ -39,16 +44,13 @@ class Exchange:
         *,
         keys: IssuerKeys,
         identities: Identities,
-        audit: Audit,
         granting: Granting,
         trail: Trail,
-        revoke_session: RevokeSession,
         clock: Clock,
         leeway: int,
     ) -> None:
-        self._issuers, self._keys, self._identities, self._audit = issuers, keys, identities, audit
+        self._issuers, self._keys, self._identities = issuers, keys, identities
         self._granting, self._trail, self._clock, self._leeway = granting, trail, clock, leeway
-        self._revoke_session = revoke_session
 
     @property
     def trusts_anybody(self) -> bool:
@@ -73,18 +75,18 @@ class Exchange:
             target, why = (None, "unknown user") if user is None else (user.id, "disabled")
             await self._failed(target, why, proven, address, request_id)
             raise BadCredentials if user is None else UserDisabled
-        session, refresh_token = await self._granting.begin(user, device=None, address=address, now=now)
-        # Read again now that the session exists: a role taken away before it began has not ended it.
-        again = await self._identities.find(issuer.issuer, proven.subject)
-        by = Actor(user.id, address, request_id)
-        if again is None or again.id != user.id or again.disabled:  # or deleted
-            await self._revoke_session(session.id, by, TOKEN_REVOKED.reason)
+        await self._granting.allow(user.id)
+        by, detail = Actor(user.id, address, request_id), {"issuer": issuer.issuer}
+        try:
+            session, user, refresh_token = await self._granting.begin(
+                user.id, device=None, by=by, detail=detail, now=now, identity=(issuer.issuer, proven.subject)
+            )
+        except CredentialsChanged:
             await self._failed(user.id, "changed meanwhile", proven, address, request_id)
-            raise BadCredentials
-        await self._audit.record("login", target=session.id, detail={"issuer": issuer.issuer}, by=by, now=millis(now))
+            raise
         extra = {"user": user.id, "session": session.id, "issuer": issuer.issuer, "address": address}
         log.info("signed in", extra=extra)
-        return self._granting.user(session, again, refresh_token, now)
+        return self._granting.user(session, user, refresh_token, now)
 
     async def _proven(self, raw: str, now: float) -> Proven:
         presented = read(raw, self._issuers, now=now, leeway=self._leeway)

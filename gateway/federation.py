@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from gateway.exchange import Exchange, RevokeSession
+from gateway.exchange import Exchange
 from gateway.granting import Granting
 from gateway.issuer_keys import IssuerKeys
 from gateway.ports import Clock, KeySource
@@ -26,7 +26,6 @@ async def open_exchange(
     store: Store,
     granting: Granting,
     trail: Trail,
-    revoke_session: RevokeSession,
     clock: Clock,
     monotonic: Callable[[], float],
 ) -> AsyncIterator[Exchange]:
@@ -41,6 +40,6 @@ async def open_exchange(
         keys = IssuerKeys(issuers, source=source, monotonic=monotonic)
         stack.push_async_callback(keys.close)
         yield Exchange(
-            issuers, keys=keys, identities=store.identities, audit=store.audit, granting=granting, trail=trail,
-            revoke_session=revoke_session, clock=clock, leeway=settings.token_leeway,
+            issuers, keys=keys, identities=store.identities, granting=granting, trail=trail, clock=clock,
+            leeway=settings.token_leeway,
         )  # fmt: skip

@@ -7,13 +7,14 @@ here, so a rule about tokens has one place.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.allowance import SIGN_INS, Allowance
 from gateway.auth.refresh import RefreshTokens, sha256
 from gateway.auth.tokens import Keyring
 from gateway.errors import Limited
-from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Client, Session, User, millis, new_id
+from gateway.model import GATEWAY_CLIENT, SCOPES_OF_ROLE, Actor, Client, Session, SignIn, User, millis, new_id
 from gateway.ports import Limiter, Sessions
 from gateway.revocations import Revocations
 
@@ -80,26 +81,43 @@ class Granting:
             window = math.ceil(REFRESHES_AT_ONCE * every)
             raise Limited("refreshes", retry_after=wait, quota=REFRESHES_AT_ONCE, window=window)
 
-    async def begin(self, user: User, *, device: str | None, address: str | None, now: float) -> tuple[Session, str]:
-        """A new session of ``user`` and its first refresh token. ``now``: when the sign-in began (seconds), before
-        anything was read: the store refuses one that a revocation has overtaken. Raises BadCredentials, UserDisabled,
-        Limited.
+    async def begin(
+        self,
+        user_id: str,
+        *,
+        device: str | None,
+        by: Actor,
+        detail: Mapping[str, object],
+        now: float,
+        hashes: frozenset[str] | None = None,
+        identity: tuple[str, str] | None = None,
+    ) -> tuple[Session, User, str]:
+        """A new session of a user whom ``allow`` has let through, the user as of then, and the first refresh token.
+        ``now``: when the sign-in began (seconds), before anything was read: the store refuses one that a revocation
+        has overtaken. What was verified has to be so still: the stored hash is one of ``hashes``, ``identity`` (issuer
+        and subject) is the user. Raises BadCredentials (CredentialsChanged: look once more), UserDisabled.
         """
-        await self.allow(user.id)
         id = new_id(now)
         refresh_token = self.refresh_tokens.first(id)
-        session = await self._sessions.start(
-            id=id,
-            user_id=user.id,
-            device=device,
-            address=address,
-            refresh_hash=sha256(refresh_token),
-            now=millis(now),
-            expires_at=millis(now) + self._session_ttl * 1000,
-            limit=self._sessions_per_user,
-            until=ban_until(millis(now + SIGN_IN_TAKES), self.access_ttl),
+        session, user = await self._sessions.start(
+            SignIn(
+                id=id,
+                user_id=user_id,
+                device=device,
+                refresh_hash=sha256(refresh_token),
+                now=millis(now),
+                expires_at=millis(now) + self._session_ttl * 1000,
+                limit=self._sessions_per_user,
+                until=ban_until(millis(now + SIGN_IN_TAKES), self.access_ttl),
+                hashes=hashes,
+                identity=identity,
+                action="login",
+                target=id,
+                detail=detail,
+                by=by,
+            )
         )
-        return session, refresh_token
+        return session, user, refresh_token
 
     def user(self, session: Session, user: User, refresh_token: str, now: float) -> TokenAnswer:
         """Tokens of a user's session."""

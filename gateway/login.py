@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hmac import compare_digest
 
 from gateway.attempts import Attempt, Attempts
 from gateway.auth.passwords import Passwords
 from gateway.auth.refresh import sha256
-from gateway.closing import TOKEN_REVOKED
-from gateway.errors import BadCredentials, Invalid, TooManyAttempts, UserDisabled
+from gateway.errors import BadCredentials, CredentialsChanged, Invalid, TooManyAttempts, TooManySignIns, UserDisabled
 from gateway.granting import Granting, TokenAnswer, ban_until
-from gateway.model import GATEWAY_CLIENT, Actor, Ban, Client, Principal, User, millis
-from gateway.ports import Audit, Clients, Clock, Sessions, Users
+from gateway.model import GATEWAY_CLIENT, Actor, Ban, Client, Principal, Session, User, millis
+from gateway.ports import Clients, Clock, Sessions, Users
 from gateway.trail import Trail
+
+ROUNDS = 3
+"""So often a session is tried to start whose user's hash is another one each time."""
 
 log = logging.getLogger("gateway.login")
 
@@ -32,8 +34,8 @@ def new_client_secret() -> tuple[str, bytes]:
 
 
 class Login:
-    """``refresh_grace``: seconds. ``apply_bans`` puts rules to work on this node at once; ``revoke_session`` (session
-    id, who, close reason) ends a session and its sockets; False if it had ended."""
+    """``refresh_grace``: seconds. ``apply_bans`` puts rules to work on this node at once; ``end_session`` (its id, who,
+    and action and detail of an audit row) ends a session and its sockets. If it had ended, nothing is noted."""
 
     new_client_secret = staticmethod(new_client_secret)
 
@@ -43,7 +45,6 @@ class Login:
         users: Users,
         sessions: Sessions,
         clients: Clients,
-        audit: Audit,
         passwords: Passwords,
         attempts: Attempts,
         trail: Trail,
@@ -51,13 +52,18 @@ class Login:
         clock: Clock,
         refresh_grace: int,
         apply_bans: Callable[[Sequence[Ban]], int],
-        revoke_session: Callable[[str, Actor, str], Awaitable[bool]],
+        end_session: Callable[[str, Actor, tuple[str, Mapping[str, object]]], Awaitable[None]],
     ) -> None:
-        self._users, self._sessions, self._clients, self._audit = users, sessions, clients, audit
+        self._users, self._sessions, self._clients = users, sessions, clients
         self._passwords, self._granting, self._clock = passwords, granting, clock
         self._refresh_tokens, self._refresh_grace = granting.refresh_tokens, refresh_grace
-        self._apply_bans, self._revoke_session = apply_bans, revoke_session
+        self._apply_bans, self._end_session = apply_bans, end_session
         self._attempts, self._trail = attempts, trail
+
+    @property
+    def full(self) -> bool:
+        """Whether a sign-in that begins now would be told to come back (TooManySignIns)."""
+        return self._passwords.full
 
     async def password(
         self, username: str, password: str, *, device: str | None, address: str | None, request_id: str | None = None
@@ -67,21 +73,20 @@ class Login:
         Raises BadCredentials (unknown user and wrong password cost the same), UserDisabled (only to who knows the
         password), TooManyAttempts, Limited (right too often), Unavailable (too many at once).
         """
+        if self.full:  # before the database is asked anything for nothing
+            raise TooManySignIns
         now = self._clock()  # before anything is read: the store refuses a sign-in that a revocation has overtaken
         async with self._attempt(self._attempts.of_account(username, address), address, request_id) as attempt:
             user, stored, better = await self._verified(attempt, username, password, address, request_id)
+        hashes = {stored}
         if better is not None:
             await self._users.rehash(user.id, old=stored, new=better)
-        session, refresh_token = await self._granting.begin(user, device=device, address=address, now=now)
+            hashes.add(better)
+        await self._granting.allow(user.id)
         by = Actor(user.id, address, request_id)
-        again = await self._still(user, password, {stored, better})
-        if again is None:
-            await self._revoke_session(session.id, by, TOKEN_REVOKED.reason)
-            await self._trail.failed(user.id, "password", address, request_id)
-            raise BadCredentials
-        await self._audit.record("login", target=session.id, detail={"device": device}, by=by, now=millis(now))
+        session, user, refresh_token = await self._begun(user, password, hashes, device=device, by=by, now=now)
         log.info("signed in", extra={"user": user.id, "session": session.id, "address": address})
-        return self._granting.user(session, again, refresh_token, now)
+        return self._granting.user(session, user, refresh_token, now)
 
     async def refresh(self, refresh_token: str, *, address: str | None, request_id: str | None = None) -> TokenAnswer:
         """The next tokens of a session. The direct predecessor, within the grace, gets the same successor again.
@@ -121,9 +126,8 @@ class Login:
             return self._granting.user(session, user, successor, now)
         log.warning("a used refresh token came back", extra={"session": id, "address": address})
         by = Actor(GATEWAY_CLIENT, address, request_id)
-        if await self._revoke_session(id, by, TOKEN_REVOKED.reason):  # of many at once, one is noted
-            detail = {"user": user.id, "generation": generation, "current": current}
-            await self._audit.record("refresh_reuse", target=id, detail=detail, by=by, now=millis(now))
+        detail = {"user": user.id, "generation": generation, "current": current}
+        await self._end_session(id, by, ("refresh_reuse", detail))
         raise BadCredentials
 
     async def authenticate_client(
@@ -198,15 +202,23 @@ class Login:
         self._passwords.check_new(password, username=username)
         return await self._passwords.hash(password)
 
-    async def _still(self, user: User, password: str, known: set[str | None]) -> User | None:
-        """The user as of now, if the password is still theirs, now that the session exists: a reset, or a role taken
-        away, that committed while the password was being hashed has not ended a session that came after it, whichever
-        of the two read the clock first. From here on either ends the session."""
-        found = await self._users.credentials(user.username)
-        if found is None or found[0].id != user.id:
-            return None
-        again, stored = found
-        return again if stored in known or (await self._passwords.verify(password, stored))[0] else None
+    async def _begun(
+        self, user: User, password: str, hashes: set[str], *, device: str | None, by: Actor, now: float
+    ) -> tuple[Session, User, str]:
+        """The session of who has shown the password, which was one of ``hashes`` then. A reset that committed while it
+        was being hashed, and the better hash of another sign-in, are looked at once more."""
+        for _ in range(ROUNDS):
+            try:
+                return await self._granting.begin(
+                    user.id, device=device, by=by, detail={"device": device}, now=now, hashes=frozenset(hashes)
+                )
+            except CredentialsChanged:
+                found = await self._users.credentials(user.username)
+                if found is None or found[0].id != user.id or not (await self._passwords.verify(password, found[1]))[0]:
+                    break
+                hashes = {found[1]}
+        await self._trail.failed(user.id, "password", by.address, by.request_id)
+        raise BadCredentials
 
     async def _verified(
         self, attempt: Attempt, username: str, password: str, address: str | None, request_id: str | None

@@ -159,6 +159,28 @@ class Actor:
     request_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignIn:
+    """A session that is to start, what was verified before, and its audit row. ``now``: when it began. ``until``: of
+    the bans of sessions that are too many. ``hashes``: of which the stored one has to be. ``identity``: issuer and
+    subject, who have to be the user."""
+
+    id: str
+    user_id: str
+    device: str | None
+    refresh_hash: bytes = field(repr=False)
+    now: int
+    expires_at: int
+    limit: int
+    until: int
+    hashes: frozenset[str] | None = field(default=None, repr=False)
+    identity: tuple[str, str] | None = None
+    action: str
+    target: str
+    detail: Mapping[str, object]
+    by: Actor
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """``material``: PEM text for RS256/ES256, the secret itself for HS256. It signs from ``signs_from`` on (ms)."""

@@ -10,13 +10,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Literal
 
 from gateway.attempts import Attempts
-from gateway.auth.passwords import Passwords
+from gateway.auth.passwords import Passwords, usual_hashers
 from gateway.authn import Authn
 from gateway.background import in_background
 from gateway.bus.memory import MemoryBus
@@ -93,7 +93,7 @@ async def open_gateway(
         bus, presence = await _between_nodes(settings, store, node, role, clock, monotonic, metrics)
         limiter = await _limiter(settings, store, role, monotonic)
         session_idle = max(settings.refresh_token_idle, settings.access_token_ttl) * 1000
-        passwords = Passwords(settings.password_hashers)
+        passwords = Passwords(settings.password_hashers or usual_hashers(settings.workers))
         stack.callback(passwords.close)
         revoker = Revoker(
             store=store.revocations, memory=denylist, hub=hub, bus=bus, clock=clock, monotonic=monotonic,
@@ -110,9 +110,8 @@ async def open_gateway(
             rate=settings.push_rate, overfull=janitor.overfull,
         )  # fmt: skip
 
-        async def revoke_session(session: str, by: Actor, why: str) -> bool:
-            done, _ = await revoker.revoke(Target(session=session), reason=None, by=by, why=why, listed=False)
-            return done.written
+        async def end_session(session: str, by: Actor, because: tuple[str, Mapping[str, object]]) -> None:
+            await revoker.revoke(Target(session=session), reason=None, by=by, listed=False, because=because)
 
         granting = Granting(
             sessions=store.sessions, keyring=keyring, revocations=denylist, limiter=limiter,
@@ -126,9 +125,9 @@ async def open_gateway(
         )  # fmt: skip
         trail = Trail(store.audit, clock)
         login = Login(
-            users=store.users, sessions=store.sessions, clients=store.clients, audit=store.audit, passwords=passwords,
+            users=store.users, sessions=store.sessions, clients=store.clients, passwords=passwords,
             attempts=attempts, trail=trail, granting=granting, clock=clock, apply_bans=revoker.apply,
-            revoke_session=revoke_session, refresh_grace=settings.refresh_grace,
+            end_session=end_session, refresh_grace=settings.refresh_grace,
         )  # fmt: skip
         exchange = await stack.enter_async_context(
             open_exchange(
@@ -136,7 +135,6 @@ async def open_gateway(
                 store=store,
                 granting=granting,
                 trail=trail,
-                revoke_session=revoke_session,
                 clock=clock,
                 monotonic=monotonic,
             )

@@ -34,6 +34,7 @@ from gateway.model import (
     Roster,
     Session,
     Signal,
+    SignIn,
     SigningKey,
     State,
     Target,
@@ -182,24 +183,12 @@ class Users(Protocol):
 
 
 class Sessions(Protocol):
-    async def start(
-        self,
-        *,
-        id: str,
-        user_id: str,
-        device: str | None,
-        address: str | None,
-        refresh_hash: bytes,
-        now: int,
-        expires_at: int,
-        limit: int,
-        until: int,
-    ) -> Session:
-        """A new session, its cursor at the highest seq any device of the user acknowledged. ``until``: of the bans of
-        those that are too many now.
+    async def start(self, sign_in: SignIn) -> tuple[Session, User]:
+        """A new session, its cursor at the highest seq any device of the user acknowledged, and the user as of now; the
+        audit row commits with it. Callers that wait together are written together; who is refused leaves nothing.
 
-        Checked in the same transaction: raises UserDisabled if the user is disabled, BadCredentials if gone.
-        """  # fmt: skip
+        Raises CredentialsChanged if the stored hash is none of ``hashes`` any more, or ``identity`` not the user; else
+        UserDisabled; BadCredentials if gone, or signed out since it began. What commits later ends the session."""
 
     async def rotate(
         self, id: str, *, presented: bytes, generation: int, successor: bytes, now: int, idle: int
@@ -247,14 +236,21 @@ class Clients(Protocol):
 
 class Revocations(Protocol):
     async def revoke(
-        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int, listed: bool = True
+        self,
+        target: Target,
+        *,
+        why: str,
+        reason: str | None,
+        by: Actor,
+        now: int,
+        until: int,
+        listed: bool = True,
+        because: tuple[str, Mapping[str, object]] | None = None,
     ) -> Revocation:
-        """Sessions end, the rules are written, the audit row too: one transaction. ``listed``: whether administrators
-        see it in ``list``; of what users end of their own without a reason they never do. What is not listed and has
-        a ban already writes nothing: that ban is the answer.
-
-        Raises NotFound("user"), NotFound("session") or NotFound("client").
-        """
+        """Sessions end, the rules are written, the audit row too, and a second one of what it is ``because`` of (action
+        and detail): one transaction. ``listed``: whether administrators see it in ``list``; of what users end of their
+        own without a reason they never do. What is not listed and has a ban already writes nothing: that is the answer.
+        Raises NotFound("user"), NotFound("session") or NotFound("client")."""
 
     async def since(self, number: int, *, now: int, limit: int | None = None) -> Sequence[Ban]:
         """Bans still in force with a number above ``number``, lowest first: all, or the first ``limit``.
@@ -452,15 +448,17 @@ class Transport(Protocol):
 
     kind: str
     address: str | None
-    heard: int
-    """Grows with every byte that comes in: what a heartbeat asks after."""
+
+    @property
+    def heard(self) -> int:
+        """Grows with every sign of life that comes in: what a heartbeat asks after."""
 
     @property
     def writable(self) -> bool:
         """Below its high-water mark. When that becomes true again, ``Connection.drained()`` is called."""
 
     def write(self, *payloads: bytes) -> None:
-        """Each is what this kind of transport sends as it stands (``Frame.ws`` or ``Frame.json``); all in one go."""
+        """Each is what ``encode`` made of a frame; all in one go."""
 
     def encode(self, frame: EncodedFrame) -> bytes:
         """The form of ``frame`` this transport writes."""
@@ -495,6 +493,6 @@ class EncodedFrame(Protocol):
 
     @property
     def json(self) -> bytes: ...
-
     @property
     def ws(self) -> bytes: ...
+    def sse(self, epoch: str) -> bytes: ...

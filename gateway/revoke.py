@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.closing import BY_REASON, TOKEN_REVOKED
 from gateway.errors import StoreUnavailable
@@ -49,15 +49,25 @@ class Revoker:
         return ban_until(millis(self._clock()), self._access_ttl)
 
     async def revoke(
-        self, target: Target, *, reason: str | None, by: Actor, why: str = "token_revoked", listed: bool = True
+        self,
+        target: Target,
+        *,
+        reason: str | None,
+        by: Actor,
+        why: str = "token_revoked",
+        listed: bool = True,
+        because: tuple[str, Mapping[str, object]] | None = None,
     ) -> tuple[Revocation, int]:
-        """Revoke, and close the matching sockets here before returning; how many those were. ``listed``: as the port.
+        """Revoke, and close the matching sockets here before returning; how many those were. ``listed`` and ``because``
+        are the port's.
 
         Raises NotFound("user" | "session" | "client"), StoreUnavailable (unknown whether it was written).
         """
         now = millis(self._clock())
         work = asyncio.ensure_future(
-            self._store.revoke(target, why=why, reason=reason, by=by, now=now, until=self.until(), listed=listed)
+            self._store.revoke(
+                target, why=why, reason=reason, by=by, now=now, until=self.until(), listed=listed, because=because
+            )
         )
         # The caller may go away while it commits: the sockets die all the same, now and not at the next poll.
         closed: list[int] = []

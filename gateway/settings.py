@@ -46,6 +46,9 @@ class Settings(BaseModel):
     docs: Literal["auto", "on", "off"] = Field(
         "auto", description="/docs and /openapi.json; auto: only when listening on loopback."
     )
+    console: Literal["auto", "on", "off"] = Field(
+        "auto", description="/console, for administrators; auto: only when listening on loopback."
+    )
 
     workers: int = Field(1, ge=1, le=256, description="Processes that serve one port. More than one needs PostgreSQL.")
 
@@ -97,7 +100,7 @@ class Settings(BaseModel):
     )
     frame_rate: float = Field(10, gt=0, le=1_000_000)
     frame_burst: int = Field(100, ge=1)
-    password_hashers: int = Field(2, ge=1, le=64, description="Argon2 computations at once (19 MiB each).")
+    password_hashers: int | None = Field(None, ge=1, le=64, description="Argon2 computations at once (19 MiB each).")
     login_failures: int = Field(
         10, ge=0, le=1000, description="Failed sign-ins forgiven per account, and per address, in a window; 0: any."
     )

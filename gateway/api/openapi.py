@@ -14,19 +14,21 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api import admin, auth, health, inbox, notifications, oauth_tokens, oversight, problems
+from gateway.api import admin, auth, events, health, inbox, notifications, oauth_tokens, oversight, problems
 from gateway.api.cors import Cors
 from gateway.api.deps import BY_COOKIE, GUARDS
+from gateway.api.door import Door, Pace
 from gateway.api.edge import Edge
 from gateway.api.routes import LeanRoute
 from gateway.cookies import ACCESS
+from gateway.errors import TooManySignIns
 from gateway.hosts import Hosts
 from gateway.model import ADMIN, INBOX, PUSH
 
 DESCRIPTION = """Notifications are stored in their user's inbox first and announced afterwards: what was answered 2xx
-is durable. A user signs in and listens on `/ws`; a client, a backend service, pushes. Every error is
+is durable. A user signs in and listens on `/ws` or `/events`; a client, a backend service, pushes. Every error is
 `application/problem+json` with a stable `code`; `/auth/token`, `/auth/revoke` and `/auth/introspect` answer as RFC 6749
 says."""
 TAGS = [
@@ -80,6 +82,9 @@ _FOR_PAGES = (
 _NAME_OTHERS = ("/notifications", "/admin/revocations")
 """Whose body names somebody or something that may not be there."""
 _CONFLICTS = ("/inbox/ack", "/admin/users", "/admin/users/{id}")
+
+CROWDED = ("/auth/login", "/auth/refresh", "/auth/ticket", "/auth/token")
+"""What everybody asks for at once when they all come back."""
 
 _TEXT = {"type": "string"}
 _INSTANT = {"type": "string", "format": "date-time"}
@@ -135,6 +140,7 @@ def routers() -> list[APIRouter]:
         auth.router,
         auth.form_router,
         oauth_tokens.router,
+        events.router,
         health.router,
         oversight.router,
         admin.router,
@@ -167,11 +173,30 @@ def install(
         app.router.routes.extend(router.routes)
     app.router.redirect_slashes = False  # a redirect answers with the Host header as it came; here it is 404
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
-    return {
-        ("POST", route.path): edge(ExceptionMiddleware(route.app, handlers=app.exception_handlers))
+
+    def dressed(inner: ASGIApp) -> ASGIApp:
+        return edge(ExceptionMiddleware(inner, handlers=app.exception_handlers))
+
+    lanes: dict[tuple[str, str], ASGIApp] = {
+        ("POST", route.path): dressed(route.app)
         for route in app.routes
         if isinstance(route, LeanRoute) and route.methods == {"POST"} and not route.param_convertors
     }
+    lanes["GET", "/events"] = dressed(events.events)
+    door = partial(Door, pace=Pace(), refusal=dressed(_turn_away))
+    for path in CROWDED:
+        inside = lanes.get(("POST", path), partial(FastAPI.__call__, app))
+        lanes["POST", path] = door(inside, full=_full) if path == "/auth/login" else door(inside)
+    return lanes
+
+
+def _full(scope: Scope) -> bool:
+    full: bool = scope["state"]["services"].login.full
+    return full
+
+
+async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+    raise TooManySignIns
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -232,7 +257,7 @@ def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
         statuses.append(429)
     if route.path in _CONFLICTS and route.methods != {"GET"}:
         statuses.append(409)
-    if route.path == "/healthz":
+    if route.path in ("/healthz", "/events"):  # which tells everything as an event
         statuses = []
     answers = operation["responses"]
     if answers.get("422", {}).get("content", {}).get("application/json"):

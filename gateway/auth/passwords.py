@@ -21,7 +21,7 @@ from passlib.context import CryptContext
 from passlib.hash import argon2
 
 from gateway.auth.guessable import guessable
-from gateway.errors import Invalid, Unavailable
+from gateway.errors import Invalid, TooManySignIns, Unavailable
 
 MEMORY, TIME, PARALLELISM = 19_456, 2, 1
 """KiB, passes, lanes: the minimum of the OWASP Password Storage Cheat Sheet."""
@@ -49,6 +49,14 @@ class Passwords:
         self._pool = ThreadPoolExecutor(hashers, thread_name_prefix="argon2", initializer=_stand_back)
         self._places = threading.BoundedSemaphore(hashers + WAITING)
         self._dummy: str | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would be told to come back."""
+        if not self._places.acquire(blocking=False):
+            return True
+        self._places.release()
+        return False
 
     async def warm(self) -> None:
         """Load the back end and prepare the dummy, so that the first unknown user takes no longer than the second."""
@@ -92,7 +100,7 @@ class Passwords:
 
     async def _off_loop(self, work: Callable[[], T]) -> T:
         if not self._places.acquire(blocking=False):
-            raise Unavailable("Too many sign-ins at once.")
+            raise TooManySignIns
         try:
             future = self._pool.submit(work)
         except RuntimeError:  # closed: the node is going down
@@ -123,6 +131,14 @@ class Passwords:
             return bool(self._context.verify(_typed(password), stored))
         except Exception:  # passlib raises ValueError, TypeError and its own; argon2 raises of its memory
             return None
+
+
+def usual_hashers(workers: int, *, cores: int | None = None) -> int:
+    """Argon2 computations at once in each of so many processes, unless it is set: each keeps a core to deliver with,
+    and two are enough for a hundred sign-ins a second. ``cores``: those this process may use."""
+    if cores is None:
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, min(2, (cores - workers) // workers))
 
 
 def _stand_back() -> None:

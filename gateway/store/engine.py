@@ -73,7 +73,7 @@ async def open_store(
         opening = _sqlite(url, durability=durability, tool=tool)
     async with opening as database:
         inbox = SqlInbox(database, inbox_max=inbox_max, epoch=epoch)
-        failures, tickets = SqlFailures(database), SqlTickets(database)
+        failures, tickets, sessions = SqlFailures(database), SqlTickets(database), SqlSessions(database)
         meta = SqlMeta(database)
         try:
             epoch.became(await meta.epoch())
@@ -81,7 +81,7 @@ async def open_store(
                 database=database,
                 inbox=inbox,
                 users=SqlUsers(database),
-                sessions=SqlSessions(database),
+                sessions=sessions,
                 clients=SqlClients(database),
                 failures=failures,
                 identities=SqlIdentities(database),
@@ -94,6 +94,7 @@ async def open_store(
             )
         finally:
             await inbox.settled()
+            await sessions.settled()
             await tickets.settled()
             await failures.settled()
 

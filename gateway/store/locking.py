@@ -25,6 +25,12 @@ _HOLD_INBOXES = (
     .order_by(inboxes.c.user_id)
     .with_for_update(of=inboxes, key_share=True)
 )
+_HOLD_USERS = (
+    select(users.c.id)
+    .join_from(_owners, users, users.c.id == _owners.c.user_id)
+    .order_by(users.c.id)
+    .with_for_update(of=users, key_share=True)
+)
 _HOLD_USER = select(users.c.id).where(users.c.id == bindparam("owner", type_=Text())).with_for_update(key_share=True)
 
 
@@ -47,6 +53,12 @@ def hold_user(connection: Connection, user_id: str) -> None:
     """Until the commit nobody else signs this user in or out, disables or deletes them."""
     if not has_one_writer(connection):
         connection.execute(_HOLD_USER, {"owner": user_id}).all()
+
+
+def hold_users(connection: Connection, user_ids: Iterable[str]) -> None:
+    """As ``hold_user`` for each, always in the same order."""
+    if not has_one_writer(connection):
+        connection.execute(_HOLD_USERS, {"owners": packed([(user_id,) for user_id in sorted(set(user_ids))])}).all()
 
 
 def in_turn(connection: Connection, what: str) -> None:

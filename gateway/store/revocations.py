@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Select, delete, select, update
 
@@ -32,7 +32,16 @@ class SqlRevocations:
         self._database = database
 
     async def revoke(
-        self, target: Target, *, why: str, reason: str | None, by: Actor, now: int, until: int, listed: bool = True
+        self,
+        target: Target,
+        *,
+        why: str,
+        reason: str | None,
+        by: Actor,
+        now: int,
+        until: int,
+        listed: bool = True,
+        because: tuple[str, Mapping[str, object]] | None = None,
     ) -> Revocation:
         """What users end of their own without a reason (a logout) is not listed: the list is what administrators did,
         and they may do it twice."""
@@ -84,14 +93,17 @@ class SqlRevocations:
                 bans = add_rules(connection, [row | {"until": until, "why": why} | about], by=by, now=now)
             else:
                 raise ValueError("a revocation needs a target")
+            ended = target.session or target.user_id or target.client_id or target.token_id
             note(
                 connection,
                 "session_ended" if own else "revoked",
-                target=target.session or target.user_id or target.client_id or target.token_id,
+                target=ended,
                 by=by,
                 now=now,
                 detail={"revocation": id, "reason": reason, "why": why, **json.loads(target_text(target))},
             )
+            if because is not None:
+                note(connection, because[0], target=ended, by=by, now=now, detail=because[1])
             return Revocation(id, target, reason, by.id, now, until, bans)
 
         return await write_noted(self._database, work)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Exists, Row, exists, insert, select, update
 
 from gateway.model import Actor, Ban, Target, new_id
 from gateway.store.locking import hold_user, in_turn
@@ -28,7 +28,6 @@ _BAN = (
     revocations.c.until,
     revocations.c.why,
 )
-_SIGNED_OUT = select(revocations.c.number).where(revocations.c.kind == "user")
 
 BAN_LIFE = 25 * 3600 * 1000
 """Milliseconds. Longer than any access token can live (a day at most): for an epoch, whoever gives it."""
@@ -107,13 +106,15 @@ def signed_out(
     add_rules(connection, [row | more], by=by, now=now)
 
 
-def is_signed_out(connection: Connection, user_id: str, *, now: int) -> bool:
+def overtaken(user_id: ColumnElement[str], *, now: ColumnElement[int]) -> Exists:
     """Whether a sign-in that read the clock at ``now`` was overtaken: say, by a new password while the old one was
     being verified."""
-    overtaken = _SIGNED_OUT.where(
-        revocations.c.subject == user_id, revocations.c.cut > now, revocations.c.cut <= now + SIGN_IN_TAKES
+    return exists().where(
+        revocations.c.kind == "user",
+        revocations.c.subject == user_id,
+        revocations.c.cut > now,
+        revocations.c.cut <= now + SIGN_IN_TAKES,
     )
-    return connection.execute(overtaken.limit(1)).one_or_none() is not None
 
 
 def standing_rule(connection: Connection, kind: str, subject: str, *, now: int) -> Row[*tuple[Any, ...]] | None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, delete, exists, or_, select, tuple_, update
 
-from gateway.closing import TOKEN_REVOKED
-from gateway.errors import BadCredentials, NotFound, UserDisabled
-from gateway.model import Actor, Session, User
+from gateway.errors import NotFound
+from gateway.group import Group
+from gateway.model import Session, SignIn, User
+from gateway.store import starting
+from gateway.store.append import BAD_DATA, is_bad_data
 from gateway.store.database import Database
 from gateway.store.listed import pair_of
-from gateway.store.locking import hold_user
-from gateway.store.rules import end_sessions, is_signed_out
-from gateway.store.tables import inboxes, sessions, users
+from gateway.store.tables import sessions, users
 from gateway.store.users import USER
 
 SESSION = tuple(
@@ -39,75 +39,22 @@ SESSION = tuple(
 
 
 class SqlSessions:
+    """Who signs in at the same time is written together: a crowd costs few commits."""
+
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._starts: Group[SignIn, tuple[Session, User]] = Group(self._start, limit=100)
 
-    async def start(
-        self,
-        *,
-        id: str,
-        user_id: str,
-        device: str | None,
-        address: str | None,
-        refresh_hash: bytes,
-        now: int,
-        expires_at: int,
-        limit: int,
-        until: int,
-    ) -> Session:
+    async def start(self, sign_in: SignIn) -> tuple[Session, User]:
         """At most ``limit`` sessions of a user live: those that were refreshed longest ago end (``token_revoked``).
 
-        Also raises BadCredentials if the user was signed out everywhere since ``now``, while the sign-in was on its
-        way: ``now`` is the time at which it began.
+        Also raises Invalid for a value that cannot be stored.
         """
+        return await self._starts.submit(sign_in)
 
-        def work(connection: Connection) -> Session:
-            hold_user(connection, user_id)
-            row = connection.execute(
-                select(users.c.disabled, inboxes.c.acked)
-                .join_from(users, inboxes, inboxes.c.user_id == users.c.id)
-                .where(users.c.id == user_id, users.c.deleted_at.is_(None))
-            ).one_or_none()
-            if row is None:
-                raise BadCredentials
-            if row.disabled:
-                raise UserDisabled
-            if is_signed_out(connection, user_id, now=now):
-                raise BadCredentials
-            living = (sessions.c.user_id == user_id, sessions.c.ended_at.is_(None), sessions.c.expires_at > now)
-            surplus = (
-                select(sessions.c.id)
-                .where(*living)
-                .order_by(sessions.c.refreshed_at.desc(), sessions.c.id.desc())
-                .offset(max(limit - 1, 0))
-            )
-            end_sessions(
-                connection,
-                sessions.c.id.in_(surplus),
-                why=TOKEN_REVOKED.reason,
-                by=Actor(user_id, address),
-                now=now,
-                until=until,
-            )
-            session = Session(id, user_id, device, address, now, now, expires_at, row.acked)
-            connection.execute(
-                insert(sessions).values(
-                    id=id,
-                    user_id=user_id,
-                    device=device,
-                    address=address,
-                    created_at=now,
-                    refreshed_at=now,
-                    expires_at=expires_at,
-                    refresh_hash=refresh_hash,
-                    generation=0,
-                    rotated_at=now,
-                    cursor=row.acked,
-                )
-            )
-            return session
-
-        return await self._database.write(work)
+    async def settled(self) -> None:
+        """Return when nothing waits or is on its way."""
+        await self._starts.settled()
 
     async def rotate(
         self, id: str, *, presented: bytes, generation: int, successor: bytes, now: int, idle: int
@@ -180,6 +127,14 @@ class SqlSessions:
             return found[:limit], None if last is None else f"{last.created_at}.{last.id}"
 
         return await self._database.read(read)
+
+    async def _start(self, asked: Sequence[SignIn]) -> Sequence[tuple[Session, User] | BaseException]:
+        try:
+            return await self._database.write(lambda connection: starting.start_all(connection, asked), grouped=True)
+        except BAD_DATA as error:
+            if not is_bad_data(error):
+                raise
+            return await self._database.write(lambda connection: starting.start_each(connection, asked), grouped=True)
 
     async def purge(self, *, before: int, idle: int, limit: int) -> int:
         last = before - idle

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Text, delete, func, insert, or_, select, update
 
 from gateway.closing import TOKEN_REVOKED, USER_DISABLED
 from gateway.errors import BadCredentials, Conflict, NotFound
+from gateway.group import Group
 from gateway.model import Actor, Ban, Role, User
 from gateway.store import leaving
 from gateway.store.audit import note, write_noted
 from gateway.store.database import Database
+from gateway.store.given import given, packed
 from gateway.store.locking import hold_inboxes, hold_user, in_turn
 from gateway.store.rules import end_user
 from gateway.store.tables import inbox, inboxes, users
@@ -21,9 +23,18 @@ USER = (users.c.id, users.c.username, users.c.role, users.c.disabled, users.c.cr
 LIVING = select(*USER).where(users.c.deleted_at.is_(None))
 
 
+_asked = given("asked", username=Text)
+_CREDENTIALS = (
+    select(_asked.c.place, *USER, users.c.password_hash)
+    .join_from(_asked, users, users.c.username == _asked.c.username)
+    .where(users.c.deleted_at.is_(None))
+)
+
+
 class SqlUsers:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._signing_in: Group[str, tuple[User, str] | None] = Group(self._credentials, limit=100)
 
     async def create(self, *, id: str, username: str, role: Role, password_hash: str, by: Actor, now: int) -> User:
         def work(connection: Connection) -> User:
@@ -42,14 +53,20 @@ class SqlUsers:
         return await self._database.read(lambda connection: living_user(connection, id))
 
     async def credentials(self, username: str) -> tuple[User, str] | None:
-        def read(connection: Connection) -> tuple[User, str] | None:
-            statement = select(*USER, users.c.password_hash).where(
-                users.c.username == username, users.c.deleted_at.is_(None)
-            )
-            row = connection.execute(statement).one_or_none()
-            return None if row is None else (user_of(row[:5]), row.password_hash)
+        if "\0" in username or any("\ud800" <= character <= "\udfff" for character in username):
+            return None  # nobody is called so, and PostgreSQL would refuse all who are asked for with it
+        return await self._signing_in.submit(username)
 
-        return await self._database.read(read)
+    async def _credentials(self, usernames: list[str]) -> Sequence[tuple[User, str] | None]:
+        """Together, and one read after the other: a crowd that signs in would have every reader, and the pushes
+        between them."""
+
+        def read(connection: Connection) -> dict[int, tuple[User, str]]:
+            rows = connection.execute(_CREDENTIALS, {"asked": packed([name] for name in usernames)})
+            return {row[0]: (user_of(row[1:6]), row.password_hash) for row in rows}
+
+        found = await self._database.read(read)
+        return [found.get(place) for place in range(len(usernames))]
 
     async def password_hash(self, id: str) -> str:
         def read(connection: Connection) -> str:

@@ -31,7 +31,7 @@ GET /admin/users · POST /admin/users · GET /admin/users/{id} · PATCH /admin/u
 PUT /admin/users/{id}/password · GET /admin/clients · POST /admin/clients · DELETE /admin/clients/{client_id}
 POST /admin/clients/{client_id}/rotate · POST /admin/revocations · GET /admin/revocations · GET /admin/sessions
 GET /admin/connections · GET /admin/presence · GET /admin/presence/summary · GET /admin/audit · GET /healthz ·
-GET /readyz · GET /metrics · POST /auth/ticket
+GET /readyz · GET /metrics · POST /auth/ticket · GET /events
 """
 
 

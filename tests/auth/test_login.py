@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from gateway.auth.tokens import Keyring, generate_signing_key
 from gateway.authn import Authn
 from gateway.errors import (
     BadCredentials,
+    CredentialsChanged,
     Invalid,
     Limited,
     NotFound,
@@ -31,8 +33,8 @@ from gateway.errors import (
 )
 from gateway.granting import REFRESH_EVERY, REFRESHES_AT_ONCE, Granting, TokenAnswer, ban_until
 from gateway.limiting.memory import MemoryLimiter
-from gateway.login import Login, new_client_secret
-from gateway.model import Actor, Ban, Claims, Client, Principal, Session, User
+from gateway.login import ROUNDS, Login, new_client_secret
+from gateway.model import Actor, Ban, Claims, Client, Principal, Session, SignIn, User
 from gateway.ports import Audit, Clients, Sessions, Users
 from gateway.revocations import Revocations
 from gateway.trail import FAILURES_AT_ONCE, REFUSALS_AT_ONCE, Trail
@@ -60,6 +62,9 @@ class Store:
     secrets: dict[str, tuple[Client, bytes]] = field(default_factory=dict)
     audited: list[tuple[str, str | None, Mapping[str, object], Actor]] = field(default_factory=list)
     full: bool = False
+    asked: list[SignIn] = field(default_factory=list)
+    meanwhile: list[Callable[[], None]] = field(default_factory=list)
+    """What others commit just before a session starts: one of them each time."""
     successors: list[bytes] = field(default_factory=list)
 
     async def get(self, id: str) -> User:
@@ -101,24 +106,22 @@ class Store:
                 bans.append(Ban(len(bans) + 1, "session", row.session.id, id, None, until, "token_revoked"))
         return tuple(bans)
 
-    async def start(
-        self,
-        *,
-        id: str,
-        user_id: str,
-        device: str | None,
-        address: str | None,
-        refresh_hash: bytes,
-        now: int,
-        expires_at: int,
-        limit: int,
-        until: int,
-    ) -> Session:
-        if user_id not in self.users:
+    async def start(self, sign_in: SignIn) -> tuple[Session, User]:
+        self.asked.append(sign_in)
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
+        user, stored = self.users.get(sign_in.user_id, (None, ""))
+        if user is None:
             raise BadCredentials
-        session = Session(id, user_id, device, address, now, now, expires_at, 0)
-        self.rows[id] = Row(session, refresh_hash)
-        return session
+        if sign_in.hashes is not None and stored not in sign_in.hashes:
+            raise CredentialsChanged
+        if user.disabled:
+            raise UserDisabled
+        now, by = sign_in.now, sign_in.by
+        session = Session(sign_in.id, user.id, sign_in.device, by.address, now, now, sign_in.expires_at, 0)
+        self.rows[session.id] = Row(session, sign_in.refresh_hash)
+        self.audited.append((sign_in.action, sign_in.target, sign_in.detail, by))
+        return session, user
 
     def _live(self, id: str, now: int, idle: int) -> Row | None:
         row = self.rows.get(id)
@@ -167,12 +170,11 @@ class House:
         self.store, self.revocations, self.passwords = Store(), Revocations(), passwords
         self.revocations.refreshed(at=0)
         self.keyring = Keyring([generate_signing_key(0)], issuer="i", audience="a", max_ttl=ACCESS, leeway=0)
-        self.revoked: list[tuple[str, Actor, str]] = []
+        self.ended: list[tuple[str, Actor]] = []
         self.login = Login(
             users=cast("Users", self.store),
             sessions=cast("Sessions", self.store),
             clients=cast("Clients", self.store),
-            audit=cast("Audit", self.store),
             passwords=passwords,
             attempts=Attempts(
                 self.failures,
@@ -195,20 +197,19 @@ class House:
             clock=lambda: self.now,
             refresh_grace=GRACE,
             apply_bans=self.apply,
-            revoke_session=self.revoke,
+            end_session=self.end,
         )
         self.authn = Authn(self.keyring, self.revocations, lambda: self.now, lambda: 0)
 
     def apply(self, bans: Sequence[Ban]) -> int:
         return len(self.revocations.add(bans))
 
-    async def revoke(self, session: str, by: Actor, why: str) -> bool:
+    async def end(self, session: str, by: Actor, because: tuple[str, Mapping[str, object]]) -> None:
         row = self.store.rows[session]
-        if row.session.ended_at is not None:
-            return False
-        row.session = replace(row.session, ended_at=int(self.now * 1000), ended_why=why)
-        self.revoked.append((session, by, why))
-        return True
+        if row.session.ended_at is None:
+            row.session = replace(row.session, ended_at=int(self.now * 1000), ended_why="token_revoked")
+            self.store.audited.append((because[0], session, because[1], by))
+            self.ended.append((session, by))
 
     def add(self, id: str, stored: str, *, role: str = "user", disabled: bool = False) -> None:
         self.store.users[id] = User(id, id.upper(), cast("Any", role), disabled, 0), stored
@@ -218,6 +219,10 @@ class House:
 
     async def refresh(self, answer: TokenAnswer | str) -> TokenAnswer:
         return await self.login.refresh(_text(answer), address="192.0.2.2")
+
+    def put(self, id: str, stored: str) -> None:
+        """Another hash, whoever set it."""
+        self.store.users[id] = self.store.users[id][0], stored
 
     def claims(self, answer: TokenAnswer) -> Claims:
         return self.keyring.verify(answer.access_token, now=self.now)
@@ -305,7 +310,7 @@ async def test_AUTH_02_a_weaker_hash_is_replaced_in_place(house: House) -> None:
     answers = await asyncio.gather(*(house.sign_in("carol") for _ in range(3)))
     assert house.store.users["carol"][1].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert len({house.claims(answer).session for answer in answers}) == 3
-    assert house.revoked == []
+    assert house.ended == []
 
 
 async def test_AUTH_10_a_corrupt_hash_is_bad_credentials(house: House) -> None:
@@ -314,23 +319,60 @@ async def test_AUTH_10_a_corrupt_hash_is_bad_credentials(house: House) -> None:
         await house.sign_in("dave")
 
 
-async def test_a_password_reset_while_it_is_being_checked_leaves_no_session(
+async def test_a_password_reset_while_it_is_being_checked_leaves_no_session(house: House) -> None:
+    other = await house.passwords.hash("another horse")
+    house.store.meanwhile = [lambda: house.put("alice", other)]
+    with pytest.raises(BadCredentials) as refusal:
+        await house.sign_in()
+    assert type(refusal.value) is BadCredentials
+    assert (house.store.rows, house.ended) == ({}, [])
+    assert house.store.audited == [
+        ("login_failed", "alice", {"reason": "password"}, Actor("~", "192.0.2.1", "r1")),
+    ]
+
+
+async def test_the_same_password_under_another_hash_is_looked_at_once_more(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = await house.passwords.hash("another horse")
-    verify = house.passwords.verify
+    again = await house.passwords.hash(PASSWORD)
+    house.store.meanwhile = [lambda: house.put("alice", again)]
+    seen = counting(house, monkeypatch)
+    answer = await house.sign_in()
+    assert (len(seen), len(house.store.rows)) == (2, 1)
+    assert house.store.asked[-1].hashes == frozenset({again})
+    assert house.claims(answer).session == house.store.asked[-1].id
+    assert [action for action, *_ in house.store.audited] == ["login"]
 
-    async def verify_then_reset(password: str, stored: str | None) -> tuple[bool, str | None]:
-        result = await verify(password, stored)
-        await house.store.set_password(
-            "alice", password_hash=other, keep_session=None, by=Actor("root"), now=1, until=2
-        )
-        return result
 
-    monkeypatch.setattr(house.passwords, "verify", verify_then_reset)
+async def test_a_password_that_is_replaced_again_and_again_is_not_looked_at_for_ever(house: House) -> None:
+    others = [await house.passwords.hash(PASSWORD) for _ in range(5)]
+    house.store.meanwhile = [partial(house.put, "alice", other) for other in others]
     with pytest.raises(BadCredentials):
         await house.sign_in()
-    assert [row.session.ended_why for row in house.store.rows.values()] == ["token_revoked"]
+    assert (len(house.store.asked), house.store.rows) == (ROUNDS, {})
+    assert [action for action, *_ in house.store.audited] == ["login_failed"]
+
+
+async def test_a_sign_in_that_looks_twice_counts_once_for_its_user(house: House, stored: str) -> None:
+    again = await house.passwords.hash(PASSWORD)
+    for _ in range(AT_ONCE - 1):
+        await house.login._granting.allow("alice")
+    house.store.meanwhile = [lambda: house.put("alice", again)]
+    assert await house.sign_in()
+
+
+async def test_a_sign_in_is_one_read_and_one_write(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for name in ("get", "credentials", "password_hash", "rehash", "start", "record", "refreshable"):
+        method = getattr(house.store, name)
+
+        def told(*args: Any, name: str = name, method: Any = method, **named: Any) -> Any:
+            asked.append(name)
+            return method(*args, **named)
+
+        monkeypatch.setattr(house.store, name, told)
+    await house.sign_in()
+    assert asked == ["credentials", "start"]
 
 
 async def test_the_store_is_told_when_a_sign_in_began_so_that_a_revocation_can_overtake_it(
@@ -347,32 +389,35 @@ async def test_the_store_is_told_when_a_sign_in_began_so_that_a_revocation_can_o
     assert [row.session.created_at for row in house.store.rows.values()] == [int(START * 1000)]
 
 
-async def test_a_user_deleted_while_the_session_starts_is_bad_credentials(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    credentials, asked = house.store.credentials, list[str]()
+async def test_a_name_that_is_another_ones_by_now_is_bad_credentials(house: House, stored: str) -> None:
+    again = await house.passwords.hash(PASSWORD)
 
-    async def gone(username: str) -> tuple[User, str] | None:
-        asked.append(username)
-        return await credentials(username) if len(asked) == 1 else None
+    def renamed() -> None:
+        """Another of that name, who happens to have the same password."""
+        house.add("alice", again)
+        house.store.users = {
+            "alice2": (replace(house.store.users["alice"][0], id="alice2"), again),
+            "alice": (replace(house.store.users["alice"][0], username="other"), again),
+        }
 
-    monkeypatch.setattr(house.store, "credentials", gone)
-    with pytest.raises(BadCredentials):
+    for meanwhile in (renamed, lambda: house.store.users.clear()):
+        house.add("alice", stored)
+        house.store.meanwhile = [meanwhile]
+        with pytest.raises(BadCredentials):
+            await house.sign_in()
+    assert house.store.rows == {}
+
+
+async def test_who_is_disabled_while_the_session_starts_is_told_so(house: House, stored: str) -> None:
+    house.store.meanwhile = [lambda: house.add("alice", stored, disabled=True)]
+    with pytest.raises(UserDisabled):
         await house.sign_in()
-    assert len(house.revoked) == 1
+    assert house.store.rows == {}
 
 
-async def test_a_role_taken_away_while_the_session_starts_is_not_granted(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    credentials, asked = house.store.credentials, list[str]()
-
-    async def demoted(username: str) -> tuple[User, str] | None:
-        asked.append(username)
-        user, stored = cast("tuple[User, str]", await credentials(username))
-        return replace(user, role="admin" if len(asked) == 1 else "user"), stored
-
-    monkeypatch.setattr(house.store, "credentials", demoted)
+async def test_a_role_taken_away_while_the_session_starts_is_not_granted(house: House, stored: str) -> None:
+    house.add("alice", stored, role="admin")
+    house.store.meanwhile = [lambda: house.add("alice", stored)]
     assert (await house.sign_in()).scope == "inbox"
 
 
@@ -399,7 +444,7 @@ async def test_RT_02_an_old_token_after_the_grace_ends_the_session(
     with caplog.at_level(logging.INFO, "gateway.login"), pytest.raises(BadCredentials):
         await house.refresh(first)
     session = house.claims(first).session
-    assert [(revoked, why) for revoked, _, why in house.revoked] == [(session, "token_revoked")]
+    assert [ended for ended, _ in house.ended] == [session]
     action, target, detail, by = house.store.audited[-1]
     assert (action, target) == ("refresh_reuse", session)
     assert detail == {"user": "alice", "generation": 0, "current": 1}
@@ -418,7 +463,7 @@ async def test_RT_03_fifty_parallel_refreshes_have_one_successor(house: House) -
         assert len({house.claims(each).token_id for each in answers}) == 50
         answer = answers[0]
     assert len(house.store.successors) == 20
-    assert house.revoked == []
+    assert house.ended == []
 
 
 async def test_RT_04_a_lost_answer_is_given_again_within_the_grace(house: House) -> None:
@@ -430,7 +475,7 @@ async def test_RT_04_a_lost_answer_is_given_again_within_the_grace(house: House)
     assert house.claims(again).issued_at == int(house.now)
     house.now += 1
     assert await house.refresh(again)
-    assert house.revoked == []
+    assert house.ended == []
 
 
 async def test_RT_05_the_grace_is_for_the_direct_predecessor_only(house: House) -> None:
@@ -438,7 +483,7 @@ async def test_RT_05_the_grace_is_for_the_direct_predecessor_only(house: House) 
     third = await house.refresh(await house.refresh(first))
     with pytest.raises(BadCredentials):
         await house.refresh(first)
-    assert len(house.revoked) == 1
+    assert len(house.ended) == 1
     with pytest.raises(BadCredentials):
         await house.refresh(third)
 
@@ -450,7 +495,7 @@ async def test_RT_05_reuse_is_recognised_hundreds_of_generations_later(house: Ho
         answer = await house.refresh(answer)
     with pytest.raises(BadCredentials):
         await house.refresh(first)
-    assert len(house.revoked) == 1
+    assert len(house.ended) == 1
 
 
 async def test_RT_02_of_many_that_reuse_a_token_at_once_one_is_noted(house: House) -> None:
@@ -507,7 +552,7 @@ async def test_a_forged_token_ends_nobodys_session(house: House) -> None:
             with pytest.raises(BadCredentials):
                 await house.refresh(forged)
     assert len(house.store.successors) == writes, "a made-up token waited for the writer"
-    assert house.revoked == []
+    assert house.ended == []
     assert await house.refresh(second)
 
 
@@ -516,7 +561,7 @@ async def test_RT_07_a_session_not_refreshed_for_long_is_over(house: House) -> N
     house.now += IDLE
     with pytest.raises(BadCredentials):
         await house.refresh(answer)
-    assert house.revoked == []
+    assert house.ended == []
 
 
 async def test_RT_07_a_session_ends_however_often_it_is_refreshed(house: House) -> None:
@@ -680,15 +725,13 @@ async def test_a_password_set_by_somebody_else_is_checked_and_hashed(house: Hous
 
 async def test_a_user_signs_in_only_so_often_and_others_are_not_concerned(house: House, stored: str) -> None:
     house.add("bob", stored)
-    alice = house.store.users["alice"][0]
-    begin = house.login._granting.begin
     for _ in range(AT_ONCE):
-        await begin(alice, device=None, address=None, now=house.now)
+        await house.login._granting.allow("alice")
     with pytest.raises(Limited) as refusal:
         await house.sign_in()
     assert (refusal.value.policy, refusal.value.quota, refusal.value.window) == ("sign-ins", AT_ONCE, AT_ONCE * EVERY)
     assert refusal.value.retry_after == pytest.approx(EVERY)
-    assert (len(house.store.rows), house.store.audited) == (AT_ONCE, [])
+    assert (house.store.rows, house.store.audited) == ({}, [])
     assert await house.sign_in("bob")
     house.now += EVERY
     own = await house.sign_in()

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from stores import signing_in
 
-from gateway.model import Actor, Append, Appended, Draft, Session, Stored, User
+from gateway.model import Actor, Append, Appended, Draft, Session, SignIn, Stored, User
 from gateway.store.engine import Store, open_store
 
 DAY = 24 * 3600 * 1000
@@ -36,16 +37,28 @@ class World:
         )
 
     async def session(self, user_id: str = "ann", *, id: str | None = None, limit: int = 100) -> Session:
-        return await self.store.sessions.start(
-            id=id or f"s{next(self.numbers)}",
-            user_id=user_id,
-            device="phone",
-            address="192.0.2.7",
-            refresh_hash=b"hash 0",
+        session, _ = await self.store.sessions.start(self.sign_in(user_id, id=id, limit=limit))
+        return session
+
+    def sign_in(
+        self,
+        user_id: str = "ann",
+        *,
+        id: str | None = None,
+        limit: int = 100,
+        hashes: frozenset[str] | None = None,
+        identity: tuple[str, str] | None = None,
+    ) -> SignIn:
+        return signing_in(
+            id or f"s{next(self.numbers)}",
+            user_id,
             now=self.now,
-            expires_at=self.now + 365 * DAY,
-            limit=limit,
             until=self.until,
+            device="phone",
+            limit=limit,
+            hashes=hashes,
+            identity=identity,
+            by=Actor(user_id, "192.0.2.7", "req-2"),
         )
 
     def draft(

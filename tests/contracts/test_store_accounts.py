@@ -355,6 +355,27 @@ async def test_what_nobody_lists_is_written_once_however_many_end_it_at_once(wor
     assert (await revoke(world, target, **how)).written, "nothing says any more that it is over"
 
 
+async def test_what_a_revocation_is_because_of_is_noted_with_it_and_once(world: World) -> None:
+    await world.user()
+    session = await world.session()
+
+    async def reused() -> Revocation:
+        return await world.store.revocations.revoke(
+            Target(session=session.id), why="token_revoked", reason=None, by=Actor("c~gateway"), now=world.now,
+            until=world.until, listed=False, because=("refresh_reuse", {"generation": 1}),
+        )  # fmt: skip
+
+    done = await asyncio.gather(*(reused() for _ in range(5)))
+    assert [one.written for one in done].count(True) == 1
+    rows, _ = await world.store.audit.list(limit=3, cursor=None)
+    assert [(row.action, row.target) for row in rows] == [
+        ("refresh_reuse", session.id),
+        ("revoked", session.id),
+        ("login", session.id),
+    ]
+    assert rows[0].detail == {"generation": 1}
+
+
 async def test_revoking_a_user_ends_the_sessions_signed_in_until_then(world: World) -> None:
     await world.user("ann")
     await world.user("bob")
@@ -502,10 +523,17 @@ async def test_every_change_leaves_one_audit_row(world: World) -> None:
     assert (rows[3].actor, rows[3].address, rows[3].request_id) == ("u-admin", "192.0.2.1", "req-1")
     assert rows[3].detail["reason"] == "lost"
     rest, end = await world.store.audit.list(limit=4, cursor=cursor)
-    assert ([row.action for row in rest], end) == (["user_created"], None)
+    assert ([row.action for row in rest], end) == (["login", "user_created"], None)
 
 
 async def test_what_is_refused_leaves_no_audit_row(world: World) -> None:
     with pytest.raises(NotFound):
         await world.store.users.delete("nobody", by=world.by, now=world.now, until=world.until)
     assert (await world.store.audit.list(limit=9, cursor=None))[0] == []
+
+
+async def test_those_who_are_looked_up_together_find_each_their_own(world: World) -> None:
+    people = [await world.user(f"u{n}") for n in range(5)]
+    names = [*(user.username for user in people), "nobody", people[0].username, "a\x00b", "\ud800", "na\u00efve \"'\\"]
+    found = await asyncio.gather(*(world.store.users.credentials(name) for name in names))
+    assert [one and one[0] for one in found] == [*people, None, people[0], None, None, None]

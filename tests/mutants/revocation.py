@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutants.delivery import P3, TELLING
 from tests.mutants.mutant import Edit, Mutant, Sight
 
-ENDPOINT, REVOKE, MEMORY = "gateway/sockets/endpoint.py", "gateway/revoke.py", "gateway/revocations.py"
+ENTRANCE, REVOKE, MEMORY = "gateway/sockets/entrance.py", "gateway/revoke.py", "gateway/revocations.py"
 ALWAYS_FRESH = Edit(
     MEMORY,
     """
@@ -81,14 +81,14 @@ REVOCATION = (
         "a revocation between the check of a token and the registration of its socket is missed",
         [
             Edit(
-                ENDPOINT,
+                ENTRANCE,
                 """
          # Registered, then checked again, then accepted: a revocation in between finds it or is found.
 +        import asyncio
 +
 +        await asyncio.sleep(0.05)
-         connection.attach(extension.hand_over(connection) if queued is None else queued)
--        verdict = self._ties.authn.verdict(connection.principal)
+         connection.attach(transport(connection))
+-        verdict = ties.authn.verdict(connection.principal)
 -        if verdict is not None:
 -            connection.close(verdict)
 """,
@@ -149,6 +149,33 @@ REVOCATION = (
             Sight(
                 "tests/store/test_postgres.py::test_fifty_refreshes_of_one_token_over_two_nodes_have_one_successor",
                 "assert 50 == 1",
+            ),
+        ],
+    ),
+    Mutant(
+        "sign-in-looked-at-once",
+        "nobody looks whether the password is still the one that was verified: who signs in during a reset keeps a"
+        " session of the old one",
+        [
+            Edit(
+                "gateway/store/starting.py",
+                """
+-    if one.hashes is not None and row.password_hash not in one.hashes:
+-        return CredentialsChanged()
+     if one.identity is not None and linked.get(one.identity) != one.user_id:
+""",
+            )
+        ],
+        [
+            Sight(
+                "tests/contracts/test_store_sign_ins.py"
+                "::test_a_change_that_comes_at_the_same_time_is_seen_or_ends_the_session",
+                "assert 'reset' == 'role'",
+            ),
+            Sight(
+                "tests/store/test_postgres.py"
+                "::test_a_new_password_that_commits_first_is_seen_by_the_sign_in_that_waits_for_it",
+                "DID NOT RAISE",
             ),
         ],
     ),

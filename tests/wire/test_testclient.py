@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient, WebSocketDenialResponse, WebSocketTestSession
 from starlette.types import Message
 from starlette.websockets import WebSocketDisconnect
-from wire import ADMIN_PASSWORD, HS256_KEYS, claims_of, forged
+from wire import ADMIN_PASSWORD, HS256_KEYS, claims_of, eventually, forged
 
 from gateway.app import create_app
 from gateway.settings import read_settings
@@ -281,3 +282,26 @@ def test_stopping_the_application_ends_what_is_open(tmp_path: Path) -> None:
         _, token = gateway.user()
         with gateway.connect(f"token={token}") as socket:
             assert socket.receive_json()["type"] == "hello"
+
+
+# -- streams of events ------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_of_events_is_told_the_same_and_ends_with_its_session(gateway: Gateway) -> None:
+    user, token = gateway.user()
+    with ThreadPoolExecutor(1) as pool:
+        listening = pool.submit(gateway.http.get, f"/events?token={token}")
+        listed = f"/admin/connections?user_id={user}"
+        eventually(lambda: gateway.call("GET", listed, gateway.admin, 200)["items"], what="it is open")
+        stored = gateway.push(user)
+        eventually(lambda: not gateway.call("GET", listed, gateway.admin, 200)["items"][0]["behind"], what="it is told")
+        gateway.call("POST", "/auth/logout", token, 204)
+        answer = listening.result(10)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+    events = [dict(line.split(": ", 1) for line in event.splitlines()) for event in answer.text.split("\n\n")[1:-1]]
+    hello, told, end = (json.loads(event["data"]) for event in events)
+    assert (hello["type"], told["id"], end["reason"]) == ("hello", stored["id"], "token_revoked")
+    assert events[1]["id"] == f"{hello['epoch']}:1"
+    refused = gateway.http.get(f"/events?token={token}")
+    assert refused.text.endswith('data: {"type":"close","code":1008,"reason":"token_revoked"}\n\n')
+    assert gateway.http.get("/events", headers={"Origin": "https://evil"}).status_code == 403

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,10 +16,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from forks import shared
 from freeport import free_port
 from servers import Postgres, Redis
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidMessage
-from wire import ROOT, Node, User, called_off, eventually, eventually_async
+from wire import Node, User, called_off, eventually, eventually_async
 
 Begin = Callable[..., "Crew"]
 
@@ -90,10 +90,7 @@ def begin(tmp_path: Path, database: Callable[[], str]) -> Iterator[Begin]:
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments], cwd=ROOT, env=kept | environment, text=True,
-        capture_output=True, timeout=30, check=False,
-    )  # fmt: skip
+    return subprocess.CompletedProcess(arguments, *shared().run(*arguments, environment=kept | environment))
 
 
 def alive(pid: int) -> bool:
