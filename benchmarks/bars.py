@@ -118,10 +118,12 @@ BESIDE = (
     ("upgrades", NODE, "/s", "S2: takes anybody, checks no token"),
     ("fanout", BARE, "/s", "S3: only writes to transports"),
     ("fanout", LOOP, "/s", "S3: one send after the other"),
+    *(("fanout alone", whose, "/s", "S3: one push at a time") for whose in (NCHAN, NODE, BARE)),
     ("single", LOOP, "/s", "S4: passes on, stores nothing"),
     ("single", EMPTY, "/s", "S4: does nothing at all"),
 )
 SEEN = (
+    ("fanout alone", GATEWAY, "/s", "S3, one push at a time"),
     ("sign-ins", GATEWAY, "/s", "AUTH-07, sign-ins let in"),
     ("flood p99, one core", FLOODED, "ms", "AUTH-07, one core, nobody waits as told"),
     ("flood p99, one core", CALM, "ms", "AUTH-07, one core"),

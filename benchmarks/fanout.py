@@ -3,6 +3,9 @@
 The server has core 0, the load core 1. A round is BURST pushes in as many milliseconds, from the moment the first is
 due to the last frame at the last socket; the rounds' frames through the rounds' time is the figure. Every peer sends
 the very bytes that the gateway makes of such a push. The gateway's sockets are one user each, signed in.
+
+The gateway writes what of a burst waits for the same sockets in one go, which its peers do not; so the same is measured
+with one push a round, where there is nothing to be joined.
 """
 
 from __future__ import annotations
@@ -91,14 +94,18 @@ class Fanout:
                     came, spent = came + frames_of_it, spent + seconds
             self.record.judge(f"S3 {server.name}", watch)
             self.record.note("fanout", server.name, came / spent)
+            alone = [self._round(load, server, file, opened["opened"], burst=1) for _ in range(self.scale.rounds)]
+            self.record.note(
+                "fanout alone", server.name, sum(came for came, _ in alone) / sum(took for _, took in alone)
+            )
             load("drop")
 
-    def _round(self, load: Load, server: Server, file: Path, sockets: int) -> tuple[int, float]:
-        posted = load(f"post {server.port} {file} 1 {BURST / 1000} 1000")
-        heard = load(f"count {BURST * sockets} 3")
-        if posted["refused"] or heard["frames"] != BURST * sockets:
+    def _round(self, load: Load, server: Server, file: Path, sockets: int, *, burst: int = BURST) -> tuple[int, float]:
+        posted = load(f"post {server.port} {file} 1 {burst / 1000} 1000")
+        heard = load(f"count {burst * sockets} 3")
+        if posted["refused"] or heard["frames"] != burst * sockets:
             refused, came = posted["refused"], heard["frames"]
-            self.record.remark(f"S3, {server.name}: {refused} refused, {came} of {BURST * sockets} frames came")
+            self.record.remark(f"S3, {server.name}: {refused} refused, {came} of {burst * sockets} frames came")
         return heard["frames"], (max(heard["last"], posted["to"]) - posted["from"]) / 1e9
 
 

@@ -6,7 +6,7 @@ fields are ignored, an unknown ``type`` is a FrameError that becomes an ``error`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,31 +29,37 @@ class Frame:
     """One frame, rendered lazily and once for each wire form, for any number of sockets and streams.
 
     ``event``: its type. ``position``: the ``seq`` where whoever has heard it stands, if it moves anybody. ``retry``:
-    milliseconds after which a stream that then ends is asked for again.
+    milliseconds after which a stream that then ends is asked for again. ``ws``: as one unmasked, unfragmented text
+    frame (RFC 6455 section 5.2).
     """
 
-    __slots__ = ("_sse", "_ws", "event", "json", "position", "retry")
+    __slots__ = ("_sse", "event", "json", "position", "retry", "ws")
+
+    ws: bytes
+
+    @property
+    def parts(self) -> Sequence[Frame]:
+        return (self,)
 
     def __init__(
         self, json: bytes, event: str = "message", position: int | None = None, *, retry: int | None = None
     ) -> None:
         self.json, self.event, self.position, self.retry = json, event, position, retry
-        self._ws: bytes | None = None
         self._sse: tuple[str, bytes] | None = None
 
-    @property
-    def ws(self) -> bytes:
-        """As one unmasked, unfragmented text frame (RFC 6455 section 5.2)."""
-        if self._ws is None:
-            size = len(self.json)
-            if size < 126:
-                header = bytes((0x81, size))
-            elif size < 65536:
-                header = b"\x81\x7e" + size.to_bytes(2, "big")
-            else:
-                header = b"\x81\x7f" + size.to_bytes(8, "big")
-            self._ws = header + self.json
-        return self._ws
+    def __getattr__(self, name: str) -> bytes:
+        """``ws``, when it is asked for first; every other of thousands of sockets finds it without a call."""
+        if name != "ws":
+            raise AttributeError(name)
+        size = len(self.json)
+        if size < 126:
+            header = bytes((0x81, size))
+        elif size < 65536:
+            header = b"\x81\x7e" + size.to_bytes(2, "big")
+        else:
+            header = b"\x81\x7f" + size.to_bytes(8, "big")
+        self.ws = header + self.json
+        return self.ws
 
     def sse(self, epoch: str) -> bytes:
         """As a server-sent event (HTML, section 9.2) of the log ``epoch``. JSON has no raw line end: one line of data.
@@ -65,6 +71,32 @@ class Frame:
             retry = "" if self.retry is None else f"retry: {self.retry}\n"
             self._sse = epoch, b"%sdata: %s\n\n" % (f"event: {self.event}\n{id}{retry}".encode(), self.json)
         return self._sse[1]
+
+
+class Frames(Frame):
+    """Several frames that travel together: one write, where each by itself would be a system call. ``parts``: each, for
+    a transport whose messages are frames."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Frame]) -> None:
+        super().__init__(b"")
+        self._parts = parts
+        self.ws = b"".join(frame.ws for frame in parts)
+
+    def sse(self, epoch: str) -> bytes:
+        if self._sse is None or self._sse[0] != epoch:
+            self._sse = epoch, b"".join(frame.sse(epoch) for frame in self._parts)
+        return self._sse[1]
+
+    @property
+    def parts(self) -> Sequence[Frame]:
+        return self._parts
+
+
+def together(parts: Sequence[Frame]) -> Frame:
+    """One frame as it is, several as one."""
+    return parts[0] if len(parts) == 1 else Frames(parts)
 
 
 # -- what the gateway says ----------------------------------------------------------------------------------------

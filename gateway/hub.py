@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Protocol
 
 from gateway.closing import CONNECTION_LIMIT, OVERLOADED, Close
@@ -23,8 +24,9 @@ class Attached(Protocol):
     def offer(self, seq: int, frame: Frame) -> None:
         """A notification of this user was committed."""
 
-    def offer_passing(self, frame: Frame) -> None:
-        """A notification that is stored nowhere: written if the connection is caught up, else dropped."""
+    def offer_passing(self, frame: Frame) -> bool:
+        """A notification that is stored nowhere: written if the connection is caught up, else dropped. Whether it was
+        written. Whoever offers it asks whether the node may write, and counts."""
 
     def offer_state(self, rev: int, unread: int, frame: Frame) -> None: ...
 
@@ -52,9 +54,8 @@ class Hub:
         return self._count
 
     def __iter__(self) -> Iterator[Attached]:
-        """Every connection; safe from attaching and detaching meanwhile."""
-        for user_id in list(self._users):
-            yield from self._users.get(user_id, ())
+        """Every connection as of now: whoever goes over them slowly meets some that have ended meanwhile."""
+        return chain.from_iterable(list(self._users.values()))
 
     @property
     def users(self) -> Sequence[str]:

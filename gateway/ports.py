@@ -178,8 +178,7 @@ class Users(Protocol):
         if the stored hash is no longer ``replaces`` (None: whatever it is)."""
 
     async def delete(self, id: str, *, by: Actor, now: int, until: int) -> tuple[Ban, ...]:
-        """Sessions and inbox go; the id is never given again, the username is free. Raises NotFound("user"),
-        Conflict("last_admin")."""
+        """Sessions and inbox go; the id is never given again. Raises NotFound("user"), Conflict("last_admin")."""
 
 
 class Sessions(Protocol):
@@ -300,8 +299,7 @@ class Keys(Protocol):
         """All keys that verify, oldest first."""
 
     async def announced(self) -> Sequence[tuple[str, int]]:
-        """(kid, ``signs_from``) of each, in the same order and without material: what every node asks twice a second,
-        ahead of all other readers."""
+        """(kid, ``signs_from``) of each, in the same order, no material: asked twice a second, before other readers."""
 
     async def add_signing(self, key: SigningKey, *, only_if_none: bool = False) -> None: ...
 
@@ -463,8 +461,10 @@ class Transport(Protocol):
     def encode(self, frame: EncodedFrame) -> bytes:
         """The form of ``frame`` this transport writes."""
 
-    def ping(self) -> None: ...
+    def send(self, frame: EncodedFrame) -> int:
+        """One frame, if it is writable: the bytes written, else 0."""
 
+    def ping(self) -> None: ...
     def pending(self) -> int:
         """Bytes written and not yet taken by the peer, the kernel's queue included."""
 
@@ -496,3 +496,5 @@ class EncodedFrame(Protocol):
     @property
     def ws(self) -> bytes: ...
     def sse(self, epoch: str) -> bytes: ...
+    @property
+    def parts(self) -> Sequence[EncodedFrame]: ...

@@ -33,6 +33,10 @@ from gateway.model import (
 log = logging.getLogger("gateway.relay")
 
 SLICE = 200
+TOGETHER = 8 * 1024
+"""Bytes of frames that travel in one write, and one more: below a transport's high-water mark."""
+ENVELOPE = 200
+"""Bytes of a frame besides its content, about."""
 MOST_PASSING = 100_000
 """Deliveries of ``ttl: 0`` that may be waiting, one push aside: about a second of work, and all waits behind them."""
 RECHECK_EVERY = 20.0
@@ -50,7 +54,7 @@ class States(Protocol):
 
 class Relay:
     """Implements ``ports.Receiver``. ``fresh`` says whether this node may write notifications now (contract 8);
-    ``trouble`` whether hints do not travel now, and the slow re-check has to be quicker."""
+    ``trouble`` whether hints do not travel now, and the slow re-check has to be quicker; ``clock`` in seconds."""
 
     def __init__(
         self,
@@ -61,9 +65,10 @@ class Relay:
         revocations_rung: Callable[[], None],
         metrics: Metrics,
         trouble: Callable[[], str | None] = lambda: None,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._hub, self._states, self._fresh, self._trouble = hub, states, fresh, trouble
-        self._revocations_rung, self._metrics = revocations_rung, metrics
+        self._revocations_rung, self._metrics, self._clock = revocations_rung, metrics, clock
         self._queue: deque[tuple[Signal, int]] = deque()
         self._passing = 0
         self._draining: asyncio.Task[None] | None = None
@@ -101,17 +106,31 @@ class Relay:
         try:
             done = 0
             while self._queue:
-                signal, owed = self._queue.popleft()
-                self._passing -= owed
-                for _ in self._steps(signal):
-                    done += 1
-                    if done % SLICE == 0:
+                for served in self._steps(*self._next()):
+                    done += served
+                    if done >= SLICE:
+                        done = 0
                         await asyncio.sleep(0)
         finally:
             self._draining = None
 
-    def _steps(self, signal: Signal) -> Iterator[None]:
-        """Deliver ``signal``, yielding after every connection."""
+    def _next(self) -> list[Signal]:
+        """What is next; of those that are stored nowhere, with all behind it that go to the same users, as long as a
+        transport takes them in one write: in a burst the system calls cost more than everything else."""
+        taken: list[Signal] = []
+        size = 0
+        while self._queue and size < TOGETHER:
+            signal, owed = self._queue[0]
+            if taken and not (isinstance(signal, Passing) and _goes_with(signal, taken[0])):
+                break
+            taken.append(signal)
+            self._queue.popleft()
+            self._passing -= owed
+            size += len(signal.content) + ENVELOPE if isinstance(signal, Passing) else TOGETHER
+        return taken
+
+    def _steps(self, signal: Signal, *more: Signal) -> Iterator[int]:
+        """Deliver ``signal`` to some connections, and yield how many they were, and so on. ``more``: see ``_next``."""
         match signal:
             case Arrived(user_id, entry):
                 connections = self._hub.of(user_id)
@@ -119,23 +138,29 @@ class Relay:
                     frame = frames.notification(entry)
                     for connection in connections:
                         connection.offer(entry.seq, frame)
-                        yield
+                        yield 1
+                    self._metrics.delivery.observe(max(0.0, self._clock() - entry.created_at / 1000))
             case Passing(user_ids, _, _, _):
-                frame = frames.passing(signal)
-                if self._fresh():  # nobody waits for these, and a stale node writes no notification
-                    for connection in self._among(user_ids):
-                        connection.offer_passing(frame)
-                        yield
+                parts = [frames.passing(one) for one in (signal, *more) if isinstance(one, Passing)]
+                frame = frames.together(parts)
+                everybody = iter(self._among(user_ids))
+                # What is the same for all of them is asked for each slice: the loop turns in between.
+                while some := list(itertools.islice(everybody, SLICE)):
+                    if not self._fresh():  # nobody waits for these, and a stale node writes no notification
+                        return
+                    reached = sum([connection.offer_passing(frame) for connection in some])
+                    self._metrics.written.inc(reached * len(parts))
+                    yield len(some)
             case MarkedRead(user_id, rev, unread, _, _, _):
                 frame = frames.read(signal)
                 for connection in self._hub.of(user_id):
                     connection.offer_state(rev, unread, frame)
-                    yield
+                    yield 1
             case Withdrawn(user_id, rev, unread, _, _):
                 frame = frames.withdrawn(signal)
                 for connection in self._hub.of(user_id):
                     connection.offer_state(rev, unread, frame)
-                    yield
+                    yield 1
             case RevocationsChanged():
                 self._revocations_rung()
             case Again(user_ids):
@@ -211,6 +236,10 @@ class Relay:
         finally:
             if self._resyncing is not None:
                 self._resyncing.cancel()
+
+
+def _goes_with(signal: Passing, first: Signal) -> bool:
+    return isinstance(first, Passing) and signal.user_ids == first.user_ids
 
 
 def _wide(signal: Signal) -> bool:

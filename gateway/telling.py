@@ -154,12 +154,14 @@ class Telling:
         elif verdict is Verdict.READ:
             self._catch_up()
 
-    def offer_passing(self, frame: Frame) -> None:
-        if self.behind or self.closed_as is not None or not self.transport.writable:
-            return
-        if self.ties.revoker.fresh:  # asked here: a long list is handed over in many turns of the loop
-            self.ties.metrics.written.inc()
-            self._write(frame)
+    def offer_passing(self, frame: Frame) -> bool:
+        feed = self._feed
+        if feed is None or feed.behind or self.closed_as is not None:
+            return False
+        if written := self.transport.send(frame):
+            self.sent += written
+            return True
+        return False
 
     def offer_state(self, rev: int, unread: int, frame: Frame) -> None:
         feed = self._feed

@@ -50,7 +50,7 @@ class Counters:
 
 def relay_of(ties: Ties) -> Relay:
     return Relay(
-        hub=ties.hub, states=Counters(ties.inbox), fresh=lambda: True, revocations_rung=lambda: None,
+        hub=ties.hub, states=Counters(ties.inbox), fresh=lambda: ties.revoker.fresh, revocations_rung=lambda: None,
         metrics=ties.metrics,
     )  # fmt: skip
 

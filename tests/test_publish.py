@@ -194,8 +194,9 @@ async def test_long_lists_are_delivered_in_slices_and_in_order() -> None:
         def offer(self, seq: int, frame: Any) -> None:
             told.append(f"{self.claims.subject}:{seq}")
 
-        def offer_passing(self, frame: Any) -> None:
+        def offer_passing(self, frame: Any) -> bool:
             told.append(f"{self.claims.subject}:-")
+            return True
 
     listeners: list[Any] = [Listener(user) for user in users]
     for listener in listeners:

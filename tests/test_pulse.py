@@ -27,6 +27,9 @@ class Wire:
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.json
 
+    def send(self, frame: EncodedFrame) -> int:
+        return 0
+
     def close(self, why: Close, *, linger: float) -> None: ...
 
     def abort(self) -> None: ...

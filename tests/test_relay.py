@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -13,9 +14,10 @@ from wire import called_off, eventually_async
 
 from gateway import relay as module
 from gateway.errors import StoreUnavailable
+from gateway.frames import Frame
 from gateway.hub import Hub
 from gateway.metrics import Metrics
-from gateway.model import State
+from gateway.model import Arrived, Entry, Passing, Signal, State
 from gateway.relay import RECHECK_SLICE, Relay
 
 
@@ -27,9 +29,19 @@ class Listening:
     def __init__(self, user: str) -> None:
         self.claims = principal(user).claims
         self.compared: list[State | None] = []
+        self.told: list[list[str]] = []
 
     def recheck(self, state: State | None) -> None:
         self.compared.append(state)
+
+    def offer(self, seq: int, frame: Frame) -> None:
+        self.told.append([str(seq)])
+
+    def offer_passing(self, frame: Frame) -> bool:
+        assert frame.ws == b"".join(part.ws for part in frame.parts)
+        assert frame.sse("e") == b"".join(part.sse("e") for part in frame.parts)
+        self.told.append([json.loads(part.json)["id"] for part in frame.parts])
+        return True
 
 
 class States:
@@ -54,9 +66,9 @@ class States:
 class Node:
     def __init__(self) -> None:
         self.hub = Hub(node="n", per_user=10, per_address=0, most=10_000)
-        self.states, self.rung, self.trouble = States(), 0, ""
+        self.states, self.rung, self.trouble, self.metrics = States(), 0, "", Metrics()
         self.relay = Relay(
-            hub=self.hub, states=self.states, fresh=lambda: True, revocations_rung=self._ring, metrics=Metrics(),
+            hub=self.hub, states=self.states, fresh=lambda: True, revocations_rung=self._ring, metrics=self.metrics,
             trouble=lambda: self.trouble or None,
         )  # fmt: skip
 
@@ -86,6 +98,39 @@ async def test_those_who_are_named_are_compared_with_the_log_and_nobody_else(nod
     assert (ada.compared, other.compared, ben.compared) == ([State(7, 2, 1)], [State(7, 2, 1)], [])
     assert node.states.asked == [["ada"]]
     assert node.rung == 0
+
+
+def passing(id: str, to: tuple[str, ...] | None = None, *, size: int = 10) -> Passing:
+    return Passing(to, id, f'"title":"{"t" * size}"', 0)
+
+
+async def test_a_burst_to_the_same_users_is_one_write_for_each_and_in_order(node: Node) -> None:
+    ada, ben = node.connect("ada"), node.connect("ben")
+    node.relay.signals([passing("a"), passing("b"), passing("c")])
+    await eventually_async(lambda: ben.told)
+    assert ada.told == ben.told == [["a", "b", "c"]]
+    assert node.metrics.registry.get_sample_value("gateway_frames_written_total") == 6
+    node.relay.signals([passing("d")])
+    await eventually_async(lambda: len(ben.told) == 2)
+    assert ada.told[1:] == ben.told[1:] == [["d"]]
+
+
+async def test_what_goes_to_others_or_is_stored_keeps_its_place_in_the_order(node: Node) -> None:
+    ada, ben = node.connect("ada"), node.connect("ben")
+    stored = Arrived("ada", Entry(7, "n", '"title":"n"', 0, 1, None))
+    burst: list[Signal] = [passing("a"), passing("b", ("ada",)), passing("c", ("ada",)), stored, passing("d")]
+    node.relay.signals(burst)
+    await eventually_async(lambda: len(ben.told) == 2)
+    assert ada.told == [["a"], ["b", "c"], ["7"], ["d"]]
+    assert ben.told == [["a"], ["d"]]
+
+
+async def test_no_more_travels_together_than_a_transport_takes(node: Node) -> None:
+    ada = node.connect("ada")
+    each = module.TOGETHER // 2 - module.ENVELOPE - 20
+    node.relay.signals([passing(str(n), size=each) for n in range(7)])
+    await eventually_async(lambda: sum(map(len, ada.told)) == 7)
+    assert ada.told == [["0", "1", "2"], ["3", "4", "5"], ["6"]]
 
 
 async def test_many_calls_become_few_questions(node: Node) -> None:

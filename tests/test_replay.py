@@ -30,6 +30,9 @@ class Wire:
         assert self.writable
         self.writes.append(payloads)
 
+    def send(self, frame: EncodedFrame) -> int:
+        raise AssertionError("a page is not sent frame by frame")
+
     def ping(self) -> None: ...
     def pending(self) -> int:
         return 0

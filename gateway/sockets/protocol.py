@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from enum import IntEnum
 from functools import partial
 from typing import Any, cast
 
@@ -24,15 +23,11 @@ from gateway.sockets.admission import Admission
 from gateway.sockets.framing import Goodbye, Parser, Parsers, Ping
 from gateway.sockets.handshake import Conversation
 from gateway.sockets.upgrade import Asked, Upgrade
-from gateway.sockets.wire import WireLimits
 
 _SHUTDOWN_LINGER = 1.0  # seconds: the drain before it has asked politely
+_HANDSHAKE, _OPEN, _CLOSING, _OVER, _GONE = range(5)  # no enumeration: each frame asks, and a member is slow to find
 
 log = logging.getLogger("gateway.sockets")
-
-
-class _State(IntEnum):
-    HANDSHAKE, OPEN, CLOSING, OVER, GONE = range(5)
 
 
 class SocketProtocol(asyncio.Protocol):
@@ -55,7 +50,7 @@ class SocketProtocol(asyncio.Protocol):
         self._parsers = parsers
         self._connections: set[Any] = server_state.connections
         self._transport: asyncio.Transport
-        self._state = _State.HANDSHAKE
+        self._state = _HANDSHAKE
         # What will make the conversation when it is the request's turn; then the conversation; then nothing.
         self._conversation: Upgrade | Conversation | None = Upgrade(
             admission, config=config, server_state=server_state, app_state=app_state
@@ -71,32 +66,38 @@ class SocketProtocol(asyncio.Protocol):
 
     @property
     def writable(self) -> bool:
-        return not self._paused and self._state <= _State.OPEN
+        return not self._paused and self._state <= _OPEN
 
     def write(self, *payloads: bytes) -> None:
-        if self._state is _State.OPEN:
+        if self._state == _OPEN:
             self._transport.write(payloads[0] if len(payloads) == 1 else b"".join(payloads))
 
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.ws
 
+    def send(self, frame: EncodedFrame) -> int:
+        if self._paused or self._state != _OPEN:
+            return 0
+        self._transport.write(payload := frame.ws)
+        return len(payload)
+
     def ping(self) -> None:
         self.write(b"\x89\x00")
 
     def pending(self) -> int:
-        return 0 if self._state is _State.GONE else wire.queued_bytes(self._transport)
+        return 0 if self._state == _GONE else wire.queued_bytes(self._transport)
 
     def close(self, why: Close, *, linger: float) -> None:
-        if self._state is _State.HANDSHAKE:
+        if self._state == _HANDSHAKE:
             self._why = self._why or why
             self.refuse(why.code, why.reason, linger=linger)
-        elif self._state is _State.OPEN:
+        elif self._state == _OPEN:
             self._why = self._why or why
             if not wire.travels(why.code) or linger <= 0:
                 self._reset()
                 return
             self._transport.write(wire.close_frame(why.code, why.reason))
-            self._state = _State.CLOSING
+            self._state = _CLOSING
             self._arm(linger)
         elif self._timer is not None and asyncio.get_running_loop().time() + linger < self._timer.when():
             self._arm(linger)  # closed a second time, and more urgently
@@ -109,21 +110,21 @@ class SocketProtocol(asyncio.Protocol):
 
     @property
     def undecided(self) -> bool:
-        return self._state is _State.HANDSHAKE
+        return self._state == _HANDSHAKE
 
     @property
     def open(self) -> bool:
-        return self._state is _State.OPEN
+        return self._state == _OPEN
 
     def take(self, handled: Handled) -> Transport:
         self._handled = handled
         return self
 
     def accept(self, answer: bytes, handled: Handled) -> None:
-        if self._state is not _State.HANDSHAKE:
+        if self._state != _HANDSHAKE:
             return
         self._handled = handled
-        self._state = _State.OPEN
+        self._state = _OPEN
         self._disarm()
         if handled is not self._conversation:
             self._conversation = None
@@ -135,20 +136,18 @@ class SocketProtocol(asyncio.Protocol):
     def refuse(self, code: int, reason: str, *, linger: float | None = None) -> None:
         """A close before the accept. ASGI says 403, whose status a browser cannot read: so the upgrade is answered and
         the close frame follows at once; no data frame is ever sent (contract 4.2)."""
-        if self._state is not _State.HANDSHAKE:
+        if self._state != _HANDSHAKE:
             return
         limits, conversation = self._parsers.limits, self._conversation
         if limits.reject == "close" and wire.travels(code) and isinstance(conversation, Conversation):
             self._transport.write(conversation.switching() + wire.close_frame(code, reason))
-            self._state = _State.CLOSING
+            self._state = _CLOSING
             self._arm(limits.close_timeout if linger is None else linger)
         else:
-            slug = reason if reason.replace("_", "").isalnum() and reason.isascii() else "forbidden"
-            path = conversation.path if isinstance(conversation, Conversation) else "/"
-            self.deny(wire.problem(403, slug, "The socket was refused.", instance=path))
+            self.deny(wire.denial(reason, conversation.path if isinstance(conversation, Conversation) else "/"))
 
     def deny(self, response: bytes) -> None:
-        if self._state is _State.HANDSHAKE:
+        if self._state == _HANDSHAKE:
             self._transport.write(response)
             self._finish()
 
@@ -157,7 +156,7 @@ class SocketProtocol(asyncio.Protocol):
         self.close(why, linger=self._parsers.limits.close_timeout)
 
     def read_on(self, go: bool) -> None:
-        if self._state is _State.OPEN:
+        if self._state == _OPEN:
             (self._transport.resume_reading if go else self._transport.pause_reading)()
 
     def conversing(self, conversation: Conversation) -> None:
@@ -181,7 +180,7 @@ class SocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard += len(data)
-        if self._state is _State.HANDSHAKE:
+        if self._state == _HANDSHAKE:
             # Nobody may speak before the 101 (RFC 6455 section 4.1); who does is kept waiting, within bounds.
             self._early += data
             if len(self._early) > self._parsers.limits.max_size:
@@ -190,7 +189,7 @@ class SocketProtocol(asyncio.Protocol):
             self._read(data)
 
     def eof_received(self) -> None:
-        if self._state <= _State.CLOSING:
+        if self._state <= _CLOSING:
             self._finish()
 
     def pause_writing(self) -> None:
@@ -198,11 +197,11 @@ class SocketProtocol(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        if self._state is _State.OPEN and self._handled is not None:
+        if self._state == _OPEN and self._handled is not None:
             self._tell(self._handled.drained)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state = _State.GONE
+        self._state = _GONE
         self._disarm()
         self._connections.discard(self)
         if self._parser is not None:
@@ -215,29 +214,29 @@ class SocketProtocol(asyncio.Protocol):
         self.close(DRAINING, linger=_SHUTDOWN_LINGER)
 
     def _read(self, data: bytes) -> None:
-        if self._state > _State.CLOSING:
+        if self._state > _CLOSING:
             return
         parser = self._parser or self._parsers.take()
         self._parser = None
         for item in parser.read(data):
             if isinstance(item, str):
-                if self._state is _State.OPEN and self._handled is not None:
+                if self._state == _OPEN and self._handled is not None:
                     self._tell(self._handled.received, item)
             elif isinstance(item, Ping):
-                if self._state is _State.OPEN and not self._paused:  # a peer that reads no pongs gets no more of them
+                if self._state == _OPEN and not self._paused:  # a peer that reads no pongs gets no more of them
                     self._transport.write(wire.pong_frame(item.payload))
             elif isinstance(item, Goodbye):
                 self._answer(item)
             else:
                 self._fail(item)
-            if self._state >= _State.OVER:
+            if self._state >= _OVER:
                 parser.close()  # it may be in the middle of something
                 return
         self._parser = self._parsers.give_back(parser)
 
     def _answer(self, goodbye: Goodbye) -> None:
         """The peer's close frame: echoed unless it is the echo; and the TCP connection ends (RFC 6455, 5.5.1)."""
-        if self._state is _State.OPEN:
+        if self._state == _OPEN:
             self._transport.write(wire.close_frame(goodbye.code, goodbye.reason))
             if isinstance(self._handled, Conversation):
                 self._handled.gone(goodbye.code, goodbye.reason)
@@ -245,7 +244,7 @@ class SocketProtocol(asyncio.Protocol):
 
     def _fail(self, why: Close) -> None:
         """The peer broke a rule: it is told which, and nothing it says is heard any more (RFC 6455 section 7.1.7)."""
-        if self._state is _State.OPEN:
+        if self._state == _OPEN:
             self._why = why
             self._transport.write(wire.close_frame(why.code, why.reason))
         self._leave()
@@ -267,14 +266,14 @@ class SocketProtocol(asyncio.Protocol):
 
     def _leave(self) -> None:
         """Over, and whoever was handed over is told now: the peer may take its time to hang up."""
-        self._state = max(self._state, _State.OVER)
+        self._state = max(self._state, _OVER)
         handled, self._handled = self._handled, None
         if handled is not None:
             self._tell(handled.lost, self._why or PEER_GONE)
 
     def _reset(self) -> None:
-        if self._state is not _State.GONE:
-            self._state = _State.OVER
+        if self._state != _GONE:
+            self._state = _OVER
             self._disarm()
             wire.reset(self._transport)
 
@@ -294,7 +293,7 @@ class SocketProtocol(asyncio.Protocol):
         self._timer = None
 
 
-def socket_protocol(limits: WireLimits) -> type[asyncio.Protocol]:
+def socket_protocol(limits: wire.WireLimits) -> type[asyncio.Protocol]:
     """What uvicorn's ``Config(ws=…)`` takes: it only ever calls it, with keywords, so a partial will do."""
     admission = Admission(at_once=limits.upgrades_at_once, waiting=limits.upgrades_waiting)
     return cast("type[asyncio.Protocol]", partial(SocketProtocol, Parsers(limits), admission))

@@ -56,6 +56,13 @@ class QueuedTransport:
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.json
 
+    def send(self, frame: EncodedFrame) -> int:
+        if not self.writable:
+            return 0
+        payloads = [self.encode(part) for part in frame.parts]
+        self.write(*payloads)
+        return sum(map(len, payloads))
+
     def ping(self) -> None:
         """An ASGI application cannot send one. Its server has a heartbeat of its own, so silence here says nothing."""
         self.heard += 1

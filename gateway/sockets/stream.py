@@ -75,6 +75,14 @@ class StreamProtocol(asyncio.Protocol):
     def encode(self, frame: EncodedFrame) -> bytes:
         return frame.sse(self._epoch)
 
+    def send(self, frame: EncodedFrame) -> int:
+        if self._paused or self._state is not _State.OPEN:
+            return 0
+        payload = frame.sse(self._epoch)
+        self._written += len(payload)
+        self._transport.write(payload)
+        return len(payload)
+
     def ping(self) -> None:
         self.write(wire.HEARTBEAT)
 
@@ -110,7 +118,8 @@ class StreamProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """The peer left, or it saw the end. What is written may still reach it, for a while; the transport closes."""
-        self._arm(self._limits.close_timeout)
+        if self._timer is None:  # else it has been closed, and gets no more time by saying so
+            self._arm(self._limits.close_timeout)
 
     def pause_writing(self) -> None:
         self._paused = True

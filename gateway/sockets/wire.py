@@ -60,6 +60,12 @@ class WireLimits:
     upgrades_waiting: int = 10_000
 
 
+def denial(reason: str, path: str) -> bytes:
+    """The answer to an upgrade that an application refused with ``reason``, which may be any text."""
+    slug = reason if reason.replace("_", "").isalnum() and reason.isascii() else "forbidden"
+    return problem(403, slug, "The socket was refused.", instance=path)
+
+
 def problem(
     status: int, code: str, detail: str, *, instance: str = "/", headers: Iterable[tuple[str, str]] = ()
 ) -> bytes:

@@ -149,8 +149,8 @@ DELIVERY = (
             Edit(
                 PROTOCOL,
                 """
--        return not self._paused and self._state <= _State.OPEN
-+        return self._state <= _State.OPEN
+-        return not self._paused and self._state <= _OPEN
++        return self._state <= _OPEN
 """,
             )
         ],

@@ -73,6 +73,13 @@ class Wire:
         self.queued += len(payloads)
         self.frames += [json.loads(payload) for payload in payloads]
 
+    def send(self, frame: EncodedFrame) -> int:
+        if not self.writable:
+            return 0
+        payloads = [self.encode(part) for part in frame.parts]
+        self.write(*payloads)
+        return sum(map(len, payloads))
+
     def take(self, frames: int = 10**9) -> None:
         blocked = not self.writable
         self.queued = max(0, self.queued - frames)

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from callers import crowd
 from rawpeer import CLOSE, TEXT, Raw, frame, head
+from streams import listen
 from wire import HS256_KEYS, Node, claims_of, eventually_async, forged, running
 
 HEARTBEAT = 2
@@ -171,6 +173,25 @@ async def test_ttl_0_passes_by_who_is_there_under_no_seq_and_is_stored_nowhere(n
     assert {frame["seq"] for frame in heard[0]} == {None}
     assert node.inbox(token)["head"] == 0
     assert node.request("GET", f"/notifications/{one['id']}", token=shop).status_code == 404
+
+
+async def test_a_burst_past_the_inbox_comes_whole_and_in_one_order_to_sockets_and_streams(
+    node: Node, shop: str
+) -> None:
+    sockets = [await node.open(node.user().token()) for _ in range(3)]
+    stream = await listen(node, node.user().token())
+    async with crowd(node, connections=40) as client:
+
+        async def push(number: int) -> str:
+            body = {"everyone": True, "ttl": 0, "title": f"n {number}", "body": "t" * (number * 50)}
+            answer = await client.post("/notifications", json=body, headers={"Authorization": f"Bearer {shop}"})
+            assert answer.status_code == 202
+            return str(answer.json()["id"])
+
+        pushed = await asyncio.gather(*(push(number) for number in range(40)))
+    heard = [[frame["id"] for frame in await device.notifications(40)] for device in (*sockets, stream)]
+    assert sorted(heard[0]) == sorted(pushed)
+    assert heard == [heard[0]] * 4
 
 
 # -- what the client says --------------------------------------------------------------------------------------------
