@@ -8,6 +8,7 @@ COPY requirements.lock .
 RUN /opt/gateway/bin/pip install --quiet --require-hashes -r requirements.lock
 COPY gateway /opt/gateway/src/gateway
 COPY migrations /opt/gateway/src/migrations
+COPY clients/js /opt/gateway/src/clients/js
 # The same command a checkout has; compiled here, because the file system is read-only later.
 RUN printf '%s\n' '#!/opt/gateway/bin/python' 'import sys' 'from gateway.cli import main' 'sys.argv[0] = "gateway"' \
       'sys.exit(main())' > /opt/gateway/bin/gateway \

@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test faults fuzz mutants check coverage bench soak lock audit clean
+.PHONY: help serve test faults fuzz mutants check docs coverage bench soak lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ serve: $(VENV)/.runtime ## run the gateway on 127.0.0.1:8000 (settings: the envi
 	@if [ -f .env ]; then given="$$(export -p)"; set -a; . ./.env; set +a; eval "$$given"; fi; \
 	exec $(VENV)/bin/gateway serve $(ARGS)
 
-test: $(VENV)/.dev $(VENV)/.system ## run all tests (ARGS="-k revoked -x" passes on to pytest)
+test: $(VENV)/.dev $(VENV)/.system $(VENV)/.npm ## run all tests (ARGS="-k revoked -x" passes on to pytest)
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal -m "not nightly" $(ARGS)
 
 faults: $(VENV)/.dev ## run every row of the fault matrix (FAULTS_SEEDS=10: each with ten seeds; FAULTS_SEED=n: with that one)
@@ -32,11 +32,15 @@ fuzz: $(VENV)/.dev ## 100 000 mutated frames, thousands of drawn requests (FUZZ_
 mutants: $(VENV)/.dev ## break the gateway on purpose, see the tests notice, write the table into docs/reliability.md
 	@$(PY) -m tests.mutants.run $(ARGS)
 
-check: $(VENV)/.dev ## lint, formatting, types, and the floors of the house
+check: $(VENV)/.dev ## lint, formatting, types, the floors of the house, and whether the papers make a site
 	@$(VENV)/bin/ruff check --quiet . && echo "ruff check   ok"
 	@$(VENV)/bin/ruff format --quiet --check . && echo "ruff format  ok" || { echo "run: $(VENV)/bin/ruff format ."; exit 1; }
 	@$(VENV)/bin/mypy --no-error-summary gateway tests benchmarks && echo "mypy         ok"
 	@$(VENV)/bin/pytest -q tests/test_architecture.py
+	@$(MAKE) --no-print-directory docs
+
+docs: $(VENV)/.dev ## the papers as a site, in docs/site/html; a link or an anchor that leads nowhere fails it
+	@$(VENV)/bin/sphinx-build -q -W --keep-going -c docs/site -d docs/site/html/.doctrees . docs/site/html && echo "docs         ok: docs/site/html/index.html"
 
 coverage: $(VENV)/.dev ## run all tests, say which lines and branches none of them took
 	@$(VENV)/bin/pytest -q -n 2 --dist loadfile -m "not nightly" --cov --cov-report=term-missing:skip-covered $(ARGS)
@@ -54,14 +58,14 @@ lock: $(VENV)/.dev ## resolve the newest allowed versions into the lock files
 	@command -v $(VENV)/bin/uv >/dev/null || { echo "make lock needs uv, which could not be installed into $(VENV)" >&2; exit 1; }
 	@$(uv_index) set -x; \
 	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) pyproject.toml -o requirements.lock; \
-	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) -c requirements.lock --group dev pyproject.toml -o requirements-dev.lock
+	$(VENV)/bin/uv pip compile --quiet --upgrade $(lock_options) -c requirements.lock --group dev --group docs pyproject.toml -o requirements-dev.lock
 
 audit: $(VENV)/.dev ## ask whether anything is known against what the locks pin, but for what docs/security.md explains
 	@$(uv_index) $(VENV)/bin/uv tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes --progress-spinner off \
 	  $$(sed -n 's/^| `\([A-Z][A-Z]*-[0-9a-z-]*\)` .*/--ignore-vuln \1/p' docs/security.md) -r requirements-dev.lock -r requirements-uv.lock $(ARGS)
 
 clean: ## remove .venv, caches and what was built; never ./var, where the data lives
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist benchmarks/bin benchmarks/node_modules
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.* htmlcov dist benchmarks/bin benchmarks/node_modules tests/support/npm/node_modules docs/site/html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 benchmarks/bin/%: benchmarks/%.c benchmarks/load_frames.h
@@ -97,6 +101,12 @@ $(VENV)/.system: | $(PY)
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } \
 	    >$(VENV)/system.log 2>&1 || echo "$$missing could not be installed (see $(VENV)/system.log)" >&2; \
 	else echo "some tests want$$missing, and are skipped without" >&2; fi
+	@touch $@
+
+# What looks at pages for who cannot see them: axe-core, of the version and hash in the lock, from npm.
+$(VENV)/.npm: tests/support/npm/package-lock.json | $(PY)
+	@if command -v npm >/dev/null && npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/support/npm \
+	  >$(VENV)/npm.log 2>&1; then :; else echo "axe-core could not be installed with npm: a few tests are skipped without" >&2; fi
 	@touch $@
 
 # A peer of the benchmarks. Without it they go on, and a bar that needs it counts as missed.

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway import __version__
-from gateway.api import console, pages
+from gateway.api import console, demo, pages
 from gateway.api.cors import Cors
 from gateway.api.openapi import FastLane, install
 from gateway.first_start import FirstAdmin
@@ -103,7 +103,9 @@ def create_app(
         app, bind=bind_request, hosts=hosts, cors=Cors(settings.allowed_origins), tls_only=settings.require_tls
     )
     if documented:
-        app.router.routes.extend(pages.routes())
+        app.router.routes.extend([*pages.routes(), *demo.routes()])
+    if settings.console == "on" or (settings.console == "auto" and loopback):
+        app.router.routes.extend(console.routes())
     return app
 
 

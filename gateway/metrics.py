@@ -34,6 +34,12 @@ class Metrics:
             "gateway_event_loop_lag_seconds", "How late the event loop came to a timer.", registry=registry,
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )  # fmt: skip
+        self.delivery = Histogram(
+            "gateway_delivery_seconds", "From a push's arrival until it was offered to all sockets here.",
+            registry=registry, buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+        )  # fmt: skip
+        self.failed = Counter("gateway_http_failed", "Requests answered 5xx.", registry=registry)
+        self._node = Gauge("gateway_node_info", "Which node this is.", ["node"], registry=registry)
         self._lag_max = Gauge("gateway_event_loop_lag_max_seconds", "The latest of the last minute.", registry=registry)
         self._tasks = Gauge("gateway_tasks", "Coroutines under way.", registry=registry)
         self.gc_pause = Gauge("gateway_gc_pause_seconds_max", "Longest garbage collection.", registry=registry)
@@ -47,6 +53,10 @@ class Metrics:
         )
         self._bus_up = Gauge("gateway_bus_up", "Whether hints travel between nodes.", registry=registry)
         self._closed_children: dict[str, Counter] = {}
+
+    def name(self, node: str) -> None:
+        """Whose numbers these are."""
+        self._node.labels(node).set(1)
 
     def closed(self, reason: str) -> None:
         """A socket ended; ``reason`` from the close table."""

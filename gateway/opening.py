@@ -207,8 +207,9 @@ async def open_gateway(
             await passwords.warm()
             relay = Relay(
                 hub=hub, states=store.inbox, fresh=lambda: revoker.fresh, revocations_rung=revoker.rung,
-                metrics=metrics, trouble=lambda: bus.trouble or alone,
+                metrics=metrics, trouble=lambda: bus.trouble or alone, clock=clock,
             )  # fmt: skip
+            metrics.name(node)
             await stack.enter_async_context(bus.listen(relay))
             await stack.enter_async_context(presence.keep())
             await stack.enter_async_context(limiter.keep())

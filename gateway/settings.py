@@ -44,7 +44,7 @@ class Settings(BaseModel):
         description="Name of this node in hello and logs; default: host name and process id.",
     )
     docs: Literal["auto", "on", "off"] = Field(
-        "auto", description="/docs and /openapi.json; auto: only when listening on loopback."
+        "auto", description="/docs, /demo and /openapi.json; auto: only when listening on loopback."
     )
     console: Literal["auto", "on", "off"] = Field(
         "auto", description="/console, for administrators; auto: only when listening on loopback."

@@ -337,10 +337,29 @@ async def test_nobody_there_is_backed_off_from() -> None:
     assert waits == [0.5, 1.0, 2.0]
 
 
-@pytest.mark.parametrize("text", ["no json", "[]", '"x"', "{}", '{"type": "hello"}', '{"type": "notification"}'])
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no json", "[]", '"x"', "{}", '{"type": "hello"}', '{"type": "notification"}', pytest.param(NESTED, id="[…")],
+)
 async def test_a_server_of_another_protocol_is_left_for_good(text: str) -> None:
     async def script(connection: ServerConnection) -> None:
         await connection.send(text)
+        await connection.wait_closed()
+
+    async with scripted(script) as (url, heard):
+        with pytest.raises(Stopped) as caught:
+            await listener(url, heard).run()
+    assert caught.value.bug
+
+
+@pytest.mark.parametrize("text", ["[]", pytest.param(NESTED, id="[…")])
+async def test_it_is_left_also_by_who_has_something_to_acknowledge(text: str) -> None:
+    async def script(connection: ServerConnection) -> None:
+        for said in (*map(json.dumps, (hello(), notification(1), notification(2))), text, text):
+            await connection.send(said)
         await connection.wait_closed()
 
     async with scripted(script) as (url, heard):
@@ -461,6 +480,24 @@ async def test_a_token_that_lives_shortly_is_renewed_in_its_last_quarter() -> No
         one = account(http, Clock())
         await one.token()
         assert one.renew_at == 106
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"access_token": "a"}, {"access_token": "a", "expires_in": "soon"}, {"expires_in": 900}]
+)
+async def test_who_answers_a_sign_in_without_a_token_is_no_gateway(answer: dict[str, Any]) -> None:
+    async with desk() as (asked, http):
+        asked.answers["/auth/login"] = (200, answer, {})
+        with pytest.raises(Refused, match="not look like a gateway"):
+            await account(http, Clock()).token()
+
+
+async def test_a_token_that_is_born_expired_is_not_renewed_all_the_time() -> None:
+    async with desk() as (asked, http):
+        asked.answers["/auth/login"] = (200, {"access_token": "a", "expires_in": 0}, {})
+        one = account(http, clock := Clock())
+        await one.token()
+        assert one.renew_at >= clock.now + 0.75
 
 
 async def test_a_client_signs_in_with_basic_and_not_in_the_url() -> None:

@@ -93,6 +93,8 @@ class Edge:
             log.exception("the request failed")
             await internal_error(Request(scope))(scope, receive, dressed)
         finally:
+            if status >= 500 and (services := scope["state"].get("services")) is not None:
+                services.metrics.failed.inc()
             _log(scope, status, time.perf_counter() - began)
 
 

@@ -48,7 +48,7 @@ def read(answer: Answer | Silence, *, url: str) -> dict[str, Any]:
         raise Unavailable(answer.words, unknown=not answer.unsent)
     try:
         body = json.loads(answer.content) if answer.content else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if 200 <= answer.status < 300 and isinstance(body, dict):
         return body

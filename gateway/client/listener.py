@@ -212,7 +212,7 @@ class Conversation:
                 self._acked = max(frame["cursor"], min(listener.floor, frame["after"]))
             elif kind == "reconnect":
                 self._leave_at = self._clock() + max(0, frame["after_ms"]) / 1000
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise Ended("bug", "the gateway sent a frame that is not of this protocol") from None
         if kind == "error":
             listener.note(f"the gateway refused a frame: {frame.get('code')} {frame.get('detail', '')}")
@@ -281,7 +281,8 @@ class Conversation:
 
     async def farewell(self) -> None:
         """The last acknowledgement, known to be committed, then the close. Also on the way out of a Ctrl-C."""
-        with contextlib.suppress(ConnectionClosed, TimeoutError, OSError, ValueError):
+        no_frame = (ValueError, AttributeError, RecursionError)
+        with contextlib.suppress(ConnectionClosed, TimeoutError, OSError, *no_frame):
             async with asyncio.timeout(GOODBYE):
                 if self._unacked():
                     await self._ack(ref="last")

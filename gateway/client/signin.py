@@ -10,10 +10,13 @@ from typing import Any
 import httpx2
 
 from gateway.client.addresses import is_local
-from gateway.client.answers import read
+from gateway.client.answers import read, understood
 from gateway.client.calls import RENEW_AHEAD
 from gateway.client.errors import Refused, Unavailable
 from gateway.client.sending import TIMEOUT, answered, silence
+
+SHORTEST = 1.0
+"""Seconds a token is taken to live, whatever its answer says: or it would be renewed all the time."""
 
 
 def open_http(
@@ -42,8 +45,8 @@ async def post(
 async def client_token(http: httpx2.AsyncClient, *, client_id: str, secret: str) -> str:
     """An access token of a client (RFC 6749 section 4.4), the secret by Basic as section 2.3.1 wants it."""
     form = {"grant_type": "client_credentials"}
-    _, answer = await post(http, "/auth/token", data=form, auth=httpx2.BasicAuth(client_id, secret))
-    return str(answer["access_token"])
+    response, answer = await post(http, "/auth/token", data=form, auth=httpx2.BasicAuth(client_id, secret))
+    return understood(lambda: str(answer["access_token"]), answered(response), url=str(http.base_url))
 
 
 class Account:
@@ -94,10 +97,14 @@ class Account:
 
     async def _take(self, path: str, body: Mapping[str, str]) -> str:
         asked = self._clock()
-        _, answer = await post(self._http, path, json=body)
-        lifetime = float(answer.get("expires_in", 0))
+        response, answer = await post(self._http, path, json=body)
+        token, lifetime = understood(
+            lambda: (str(answer["access_token"]), max(SHORTEST, float(answer["expires_in"]))),
+            answered(response),
+            url=str(self._http.base_url),
+        )
         self.renew_at = asked + lifetime - min(RENEW_AHEAD, lifetime / 4)
-        self._access, self._mine = str(answer["access_token"]), True
+        self._access, self._mine = token, True
         if answer.get("refresh_token"):
             self._refresh_token = str(answer["refresh_token"])
             self._changed(self._refresh_token)

@@ -305,7 +305,9 @@ def test_what_was_certainly_not_passed_on_is(scene: Begin, reply: Reply) -> None
     assert one.push(ttl=0).id == "n2"
 
 
-@pytest.mark.parametrize("reply", [(200, {"hello": "world"}), (200, "<html>"), (302, {})])
+@pytest.mark.parametrize(
+    "reply", [(200, {"hello": "world"}), (200, "<html>"), (302, {}), pytest.param((200, "[" * 100_000), id="[…")]
+)
 def test_who_is_no_gateway_is_told_from_one(scene: Begin, reply: Reply) -> None:
     one = scene(reply)
     with pytest.raises(Refused, match="not look like a gateway"):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from browser import Browser, browsing, needs_browser
+from browser import Browser, needs_browser
 from jsclient import CLIENT, Site, site_with
 from wire import Node, User, eventually
 
@@ -29,35 +29,6 @@ def readme_page(node: Node, *, before: str = "") -> str:
     body = body.replace("connect({ url, getToken })", "connect({ url, getToken, backoff: { first: 50, most: 300 } })")
     hook = f"window.client = client; window.heard = []; client.on('read', (event) => heard.push(event)); {TRANSPORT}"
     return PAGE.format(before=before, body=body.replace("</script>", f"{hook}</script>"))
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def tab(chromium: Browser) -> Iterator[Callable[[], Browser]]:
-    """Opens tabs of the one browser; all are closed with the test."""
-    tabs: list[Browser] = []
-
-    def begin() -> Browser:
-        tabs.append(Browser(chromium._socket))
-        return tabs[-1]
-
-    yield begin
-    for tab in tabs:
-        shut(tab)
-
-
-def shut(tab: Browser) -> None:
-    """As the user closes it. Its page gets no time to say anything."""
-    if tab._session is None:
-        return
-    target = tab.do("Target.getTargetInfo")["targetInfo"]["targetId"]
-    tab._session = None
-    tab.do("Target.closeTarget", targetId=target)
 
 
 @pytest.fixture
@@ -107,7 +78,7 @@ def test_tabs_share_one_connection_and_what_is_read(site: Site, tab: Callable[[]
         page.until("unread.textContent === '1'")
         assert page.run("heard.map(event => event.ids)") == [[one]]
 
-    shut(first)
+    first.shut()
     node.push(shop, user_id=user.id, title="three")  # perhaps while nobody is connected
     second.until("client.leader && client.state === 'open'")
     node.push(shop, user_id=user.id, title="four")

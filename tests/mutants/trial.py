@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 from xml.etree import ElementTree
 
-COPIED = ("gateway", "tests", "migrations", "pyproject.toml", "alembic.ini")
+COPIED = ("gateway", "clients", "tests", "migrations", "pyproject.toml", "alembic.ini")
 GRACE = 20.0
 """Seconds in which a trial that took too long may take down what it has started."""
 

@@ -86,7 +86,7 @@ class Pair:
 
 
 @contextlib.asynccontextmanager
-async def opened() -> AsyncIterator[Pair]:
+async def opened(limits: WireLimits = LIMITS) -> AsyncIterator[Pair]:
     """A TCP connection whose one end is a stream that has begun."""
     loop = asyncio.get_running_loop()
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as peer:
@@ -97,7 +97,7 @@ async def opened() -> AsyncIterator[Pair]:
         accepted, _ = listening.accept()
         transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, accepted)
         connection, held = Connection(), set[Any]()
-        stream = StreamProtocol(connection, epoch="e", address="192.0.2.1", limits=LIMITS, connections=held)
+        stream = StreamProtocol(connection, epoch="e", address="192.0.2.1", limits=limits, connections=held)
         connection.transport = stream
         assert (stream.writable, stream.pending(), held) == (True, 0, set())
         stream.write(b"before the head")
@@ -203,6 +203,16 @@ async def test_a_peer_that_stays_is_reset(how: str) -> None:
         elif how == "abort":
             stream.abort()
         assert await pair.ended() is why
+        with pytest.raises(ConnectionResetError):
+            await pair.everything()
+
+
+async def test_a_peer_that_leaves_by_halves_is_given_no_more_time_to_read() -> None:
+    async with opened(WireLimits(close_timeout=60)) as pair:
+        await fill(pair)
+        pair.stream.close(TOKEN_REVOKED, linger=0.02)
+        pair.peer.shutdown(socket.SHUT_WR)
+        assert await pair.ended() is TOKEN_REVOKED
         with pytest.raises(ConnectionResetError):
             await pair.everything()
 

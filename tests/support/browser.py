@@ -29,6 +29,12 @@ _FLAGS = (
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     *(("--no-sandbox",) if hasattr(os, "getuid") and os.getuid() == 0 else ()),
 )
+KEYS = {
+    **{"Enter": (13, "\r"), "Space": (32, " "), "Tab": (9, ""), "Escape": (27, ""), "Delete": (46, "")},
+    **{"Home": (36, ""), "End": (35, "")},
+    **{"ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, "")},
+}
+"""What ``press`` knows: the code of a key, and what it types."""
 _WATCH = "window.violations = []; addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI + ' ' + e.sample));"  # noqa: E501
 
 
@@ -122,6 +128,35 @@ class Browser:
         find = f"document.querySelector({json.dumps(within)})?.querySelector({json.dumps(selector)})"
         self.until(f"!!{find}")
         self.run(f"{find}.click()")
+
+    def another(self) -> Browser:
+        """Another tab of the same browser. It is brought to the front."""
+        return Browser(self._socket)
+
+    def shut(self) -> None:
+        """As the user closes it. Its page gets no time to say anything."""
+        if self._session is None:
+            return
+        target = self.do("Target.getTargetInfo")["targetInfo"]["targetId"]
+        self._session = None
+        self.do("Target.closeTarget", targetId=target)
+
+    def press(self, key: str, *, shift: bool = False) -> None:
+        """One key of the keyboard, wherever the focus is: a name of ``KEYS``."""
+        code, text = KEYS[key]
+        what = {"key": " " if key == "Space" else key, "code": key, "windowsVirtualKeyCode": code}
+        what["modifiers"] = 8 if shift else 0
+        self.do("Input.dispatchKeyEvent", type="keyDown", **what, **({"text": text} if text else {}))
+        self.do("Input.dispatchKeyEvent", type="keyUp", **what)
+
+    def look(self, width: int, height: int, *, dark: bool = False, calm: bool = False) -> None:
+        """The size of the window, and what its user prefers: dark colours, little motion."""
+        self.do(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        wanted = {"color-scheme": "dark" if dark else "light", "reduced-motion": "reduce" if calm else "no-preference"}
+        features = [{"name": f"prefers-{name}", "value": value} for name, value in wanted.items()]
+        self.do("Emulation.setEmulatedMedia", features=features)
 
     def picture(self, path: Path) -> None:
         """What it looks like now, as a PNG: for who wants to see why a test failed."""

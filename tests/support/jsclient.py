@@ -102,7 +102,7 @@ class Listener:
 
 
 class Site:
-    """A web site of its own origin with one page, the client beside it, and ``POST /token`` for who is signed in."""
+    """A web site of its own origin: one page, ``clients/js`` beside it, and ``POST /token`` for who is signed in."""
 
     def __init__(self, page: str) -> None:
         self.page = page
@@ -125,7 +125,7 @@ class Site:
 
             def do_GET(self) -> None:
                 if self.path.endswith(".js"):
-                    self._answer("text/javascript", (CLIENT / "gateway.min.js").read_bytes())
+                    self._answer("text/javascript", (CLIENT / self.path.lstrip("/")).read_bytes())
                 else:
                     self._answer("text/html; charset=utf-8", site.page.encode())
 

@@ -22,9 +22,9 @@ export class Acks {
     this.#tell = tell;
   }
 
-  /** At most once a second. */
+  /** At most once a second, also by a clock that is set back. */
   soon(wait = EVERY) {
-    this.#timer ??= setTimeout(() => this.flush(), Math.max(0, this.#last + wait - Date.now()));
+    this.#timer ??= setTimeout(() => this.flush(), Math.min(wait, this.#last + wait - Date.now()));
   }
 
   flush() {
@@ -59,7 +59,7 @@ export class Acks {
   /** Where the page was when it was closed, if that was kept. */
   async load() {
     const kept = await this.#try(() => this.#storage?.load());
-    if (kept) this.#log.position ??= new Position(kept.epoch, kept.seq, kept.user);
+    if (Number.isInteger(kept?.seq)) this.#log.position ??= new Position(kept.epoch, kept.seq, kept.user);
   }
 
   async #try(work) {

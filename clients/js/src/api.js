@@ -9,9 +9,7 @@ export class Api {
 
   /** `url` without a slash at its end. `getToken` gets the reason it is asked for. */
   constructor(url, getToken, fetch) {
-    this.url = url;
-    this.getToken = getToken;
-    this.fetch = fetch;
+    Object.assign(this, { url, getToken, fetch });
   }
 
   /** Whatever `getToken` gives: an access token is kept, a ticket is good once. Raises `token_missing` if it gives none. */
@@ -61,7 +59,7 @@ export class Api {
       this.drop(code, kept);
       if (again) return this.call(method, path, body, false);
     }
-    throw new GatewayError(code, detail, response.status, (Number(response.headers.get("Retry-After")) || 0) * 1000);
+    throw new GatewayError(code, detail, response.status, (Math.min(response.headers.get("Retry-After"), 3600) || 0) * 1000);
   }
 
   async #ask(reason) {

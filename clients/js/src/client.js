@@ -71,7 +71,6 @@ export class Client {
   }
 
   close() {
-    if (this.#over) return;
     if (this.leader) this.#acks.flush();
     this.#stop(1000, "closed");
   }
@@ -114,9 +113,12 @@ export class Client {
       const name = share === true ? told && `${told.sub} ${told.sid}` : share;
       if (turn !== this.#turn) return;
       if (name) {
-        this.#tabs = new Tabs(`gateway ${url} ${name}`, this.#options, () => this.#lead(), (said) => this.#fromTab(said));
-        this.#tabs.tell({ hi: true });
-        return;
+        try {
+          this.#tabs = new Tabs(`gateway ${url} ${name}`, this.#options, () => this.#lead(), (said) => this.#fromTab(said));
+          return this.#tabs.tell({ hi: true });
+        } catch {
+          // A page that may keep nothing may have no channel either.
+        }
       }
     }
     this.#lead();
@@ -218,7 +220,7 @@ export class Client {
       if (link.events) link.end(1012, "renew", 0);
       else this.#renewBefore((await link.ask({ type: "token", token })).token_expires_at, link);
     } catch (error) {
-      if (link !== this.#link) return;
+      if (link !== this.#link || error.code === "disconnected") return;
       this.#events.fail(error);
       this.#renewing = setTimeout(() => this.#renew(link), 1000 + this.#backoff.next());
     }

@@ -86,7 +86,7 @@ export interface Events {
   state: StateEvent;
   /** A handler, `getToken` or the storage failed, or the gateway refused a frame. Without a handler: `console.error`. */
   error: { error: Error; notification?: Notification };
-  /** For good; the last event but `state`. `reason`: `closed` (by `close()`), a slug of docs/protocol.md, or `user_changed`. */
+  /** For good; the last event but `state`. `reason`: `closed` (by `close()`), a slug of docs/protocol.md, `user_changed`, `invalid_frame`. */
   close: { code: number; reason: string };
 }
 

@@ -30,12 +30,18 @@ export class Link {
     });
     this.#within(HELLO_WITHIN);
     const wire = (this.#wire = events ? new Wire(url) : new Wire(url, ["notify.v1"]));
-    if (events) {
-      for (const type of EVENTS) {
-        wire.addEventListener(type, ({ data }) => this.#take({ type, ...JSON.parse(data) }));
+    const read = ({ data }) => {
+      try {
+        if (this.#wire) this.#take(JSON.parse(data));
+      } catch {
+        // Whoever says what is no frame, or says anything before hello, is no gateway.
+        this.end(1002, "invalid_frame");
       }
+    };
+    if (events) {
+      for (const type of EVENTS) wire.addEventListener(type, read);
     } else {
-      wire.onmessage = ({ data }) => this.#take(JSON.parse(data));
+      wire.onmessage = read;
       wire.onclose = ({ code, reason }) => this.end(code, reason);
     }
     // A failed connection is 1006 (of a source that would try again by itself, with a ticket that is used up); some
@@ -85,13 +91,13 @@ export class Link {
   }
 
   #take(frame) {
-    if (!this.#wire) return;
     const { type, ref } = frame;
     if (type === "close") return this.end(frame.code, frame.reason);
     if (type === "hello") {
       this.greeted = true;
       this.#silence = frame.heartbeat * 1000;
-    } else if (type === "reconnect") {
+    } else if (!this.greeted) throw type;
+    else if (type === "reconnect") {
       this.#due = Date.now() + frame.after_ms;
       this.#leave = setTimeout(() => this.end(1012, frame.reason), frame.after_ms);
     }

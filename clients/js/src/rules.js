@@ -17,10 +17,7 @@ export const afterEnd = (code, reason) => (code === 1008 && BY_SLUG[reason]) || 
 export class GatewayError extends Error {
   constructor(code, detail = code, status = 0, retryAfter = 0) {
     super(detail);
-    this.name = "GatewayError";
-    this.code = code;
-    this.status = status;
-    this.retryAfter = retryAfter;
+    Object.assign(this, { name: "GatewayError", code, status, retryAfter });
   }
 
   /** As `afterEnd`. Only a problem of the gateway's own stops a client: a proxy in between may refuse for a minute. */

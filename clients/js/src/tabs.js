@@ -15,12 +15,13 @@ export class Tabs {
     const left = new Promise((resolve) => {
       this.#left = resolve;
     });
+    const { signal } = this.#waiting;
     const turn = () => {
       lead();
       return left;
     };
     // Refused to a page that may keep nothing (a sandboxed frame): then it is on its own.
-    locks.request(name, { signal: this.#waiting.signal }, turn).catch(({ name }) => name === "AbortError" || lead());
+    locks.request(name, { signal }, turn).catch(() => signal.aborted || lead());
   }
 
   tell(message) {
