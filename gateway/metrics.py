@@ -35,7 +35,7 @@ class Metrics:
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )  # fmt: skip
         self.delivery = Histogram(
-            "gateway_delivery_seconds", "From a push's arrival until it was offered to all sockets here.",
+            "gateway_delivery_seconds", "From a push's arrival until the sockets here had it, of one a millisecond.",
             registry=registry, buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
         )  # fmt: skip
         self.failed = Counter("gateway_http_failed", "Requests answered 5xx.", registry=registry)
