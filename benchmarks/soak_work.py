@@ -72,7 +72,7 @@ class Rates:
 
 @dataclass
 class Work:
-    """``heads``: user → the highest ``seq`` that was answered. ``slow``: those of ``devices`` that read badly."""
+    """``heads``: user → the highest ``seq`` that was answered. ``slow``: those besides ``devices`` that read badly."""
 
     port: int
     devices: Sequence[Device]
@@ -172,7 +172,7 @@ class Work:
         self.done["cut"] += 1
 
     async def _renew(self, asker: Asker) -> None:
-        renew_all(list(self.devices))
+        renew_all([*self.devices, *self.slow])
 
     async def _read(self, asker: Asker) -> None:
         await self._ask(asker, get("/inbox?limit=20", random.choice(self.devices).token()[0]), 200)

@@ -99,8 +99,10 @@ class Browser:
             self.said.append(json.dumps(params["exceptionDetails"])[:500])
 
     def go(self, url: str) -> None:
+        """Show ``url``; when this returns its scripts have run."""
         answer = self.do("Page.navigate", url=url)
         assert "errorText" not in answer, answer
+        self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of an expression, or of the promise it is, on the page. A policy of the page binds it too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlencode
 
@@ -86,7 +87,9 @@ class Stream(Socket):
         assert await asyncio.wait_for(self.reader.read(), DEADLINE) == b""
 
     async def close(self) -> None:
-        self.writer.close()
+        self.writer.transport.abort()
+        with suppress(OSError):
+            await self.writer.wait_closed()  # or its loop ends first, and the collector finds it in another test
 
 
 def asking(path: str = "/events", *lines: str, version: str = "1.1") -> bytes:
@@ -111,7 +114,11 @@ async def answered(
     path = f"/events?{urlencode(query)}" if query else "/events"
     lines = [f"{name}: {value}" for name, value in (headers or {}).items()]
     writer.write(asking(path, f"Host: 127.0.0.1:{node.port}", *lines, version=version))
-    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE)).decode("latin-1")
+    try:
+        head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE)).decode("latin-1")
+    except BaseException:
+        writer.transport.abort()
+        raise
     first, *rest = head.removesuffix("\r\n\r\n").split("\r\n")
     pairs = [line.split(": ", 1) for line in rest]
     stream = Stream(reader, writer, int(first.split(" ")[1]), {name.lower(): value for name, value in pairs})
