@@ -8,50 +8,22 @@ comes from elsewhere is let in, whoever else is guessing. A name that nobody has
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import ipaddress
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain
 
-from gateway.errors import StoreUnavailable, TooManyAttempts, TooManySignIns
+from gateway.errors import StoreUnavailable, TooManyAttempts
 from gateway.model import millis
 from gateway.ports import Clock, Failures
+from gateway.underway import Barrier, Count, UnderWay, longest_wait
 
 WIDER = 5
 """So many times as often as an address may a network fail; and an address with the secrets of all clients together."""
-WAITING = 64
-"""How many may wait to hear how others fared; who comes on top is told to come back."""
 UNWRITTEN = 10_000
 """Counts remembered here while the database takes none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """``quota`` failures fit, each of ``step`` milliseconds. ``policy``: what the limit is called to the outside."""
-
-    key: bytes
-    policy: str
-    quota: int
-    step: int
-
-    @property
-    def full(self) -> int:
-        return self.quota * self.step
-
-    def wait(self, until: int, *, ahead: int, now: int) -> int:
-        """Milliseconds until one more failure fits, should the ``ahead`` that are under way all fail; 0: it does."""
-        level = until - now
-        if not 0 < level <= 2 * self.full:  # empty; or a clock was set back, which must not keep anybody out for hours
-            level = 0
-        return max(0, level + (ahead + 1) * self.step - self.full)
-
-
-Barrier = tuple[Count, ...]
-"""Stands in the way as long as each of its counts does."""
 
 
 class Attempt:
@@ -72,10 +44,13 @@ class Attempts:
     def __init__(self, failures: Failures, *, secret: bytes, limit: int, window: int, clock: Clock) -> None:
         self._failures, self._secret, self._clock = failures, secret, clock
         self._limit, self._window = limit, window
-        self._under_way: Counter[bytes] = Counter()
+        self._under_way = UnderWay(clock)
         self._looks: list[Counter[bytes]] = []
         self._unwritten: dict[bytes, int] = {}
-        self._waiting, self._ended = 0, asyncio.Event()
+
+    def crowded(self, address: str | None) -> bool:
+        """Whether whoever comes from there now would be told to come back (TooManySignIns), whatever their name."""
+        return bool(self._limit) and self._under_way.crowded(self._of_address(*places(address)))
 
     @asynccontextmanager
     async def of_account(self, username: str, address: str | None) -> AsyncIterator[Attempt]:
@@ -90,13 +65,7 @@ class Attempts:
         host, network = places(address)
         account = self._count("account", self._limit, username)
         pair = self._count("account", 1, username, network)
-        barriers: list[Barrier] = [(account, pair)]
-        if host:
-            barriers = [
-                (self._count("address", self._limit, host),),
-                (self._count("network", self._limit * WIDER, network),),
-                *barriers,
-            ]
+        barriers = [*self._of_address(host, network), (account, pair)]
         async with self._admitted(barriers, forgiving=(account, pair)) as attempt:
             yield attempt
 
@@ -117,6 +86,14 @@ class Attempts:
         self._refuse(barriers, await self._kept([count.key for count in counts]))
         yield _Counted(self, counts, [])
 
+    def _of_address(self, host: str, network: str) -> list[Barrier]:
+        if not host:
+            return []
+        return [
+            (self._count("address", self._limit, host),),
+            (self._count("network", self._limit * WIDER, network),),
+        ]
+
     def _count(self, policy: str, quota: int, *of: str) -> Count:
         hashed = hashlib.blake2b(key=self._secret, digest_size=16)
         for part in (policy, *of):
@@ -129,36 +106,36 @@ class Attempts:
         counts = list(chain.from_iterable(barriers))
         keys = [count.key for count in counts]
         until = await self._admit(barriers, keys)
-        self._under_way.update(keys)  # in the same turn as the decision
         try:
             now = millis(self._clock())
             yield _Counted(self, counts, [count.key for count in forgiving if until.get(count.key, 0) > now])
         finally:
-            for key in keys:
-                self._under_way[key] -= 1
-                if not self._under_way[key]:
-                    del self._under_way[key]
-            self._ended.set()
-            self._ended = asyncio.Event()
+            self._under_way.leave(keys)
 
     async def _admit(self, barriers: Sequence[Barrier], keys: Sequence[bytes]) -> Mapping[bytes, int]:
-        """Return when there is room for one more failure, even if all that are under way fail: what is kept."""
+        """Be admitted when there is room for one more failure even if all that are under way fail: what is kept."""
+        until: Mapping[bytes, int] = {}
         while True:
-            if self._wait(barriers, {}, self._under_way):
-                await self._next_end()
-                continue
-            # Whoever fails while the database is asked may be in its answer or not: counted as if not.
-            failed: Counter[bytes] = Counter()
-            self._looks.append(failed)
+            placed = await self._under_way.room(barriers, keys, until)
+            admitted = False
             try:
-                until = await self._kept(keys)
+                # Whoever fails while the database is asked may be in its answer or not: counted as if not.
+                failed: Counter[bytes] = Counter()
+                self._looks.append(failed)
+                try:
+                    until = await self._kept(keys)
+                finally:
+                    self._looks = [look for look in self._looks if look is not failed]
+                self._refuse(barriers, until)
+                ahead = {key: self._under_way.at(key) - placed + failed[key] for key in keys}
+                admitted = not self._wait(barriers, until, ahead)
+                if admitted:
+                    if not placed:
+                        self._under_way.enter(keys)  # in the same turn as the decision
+                    return until
             finally:
-                self._looks = [look for look in self._looks if look is not failed]
-            self._refuse(barriers, until)
-            if not self._wait(barriers, until, self._under_way + failed):
-                return until
-            if not failed:  # else the next answer has them
-                await self._next_end()
+                if placed and not admitted:
+                    self._under_way.leave(keys)
 
     async def _kept(self, keys: Sequence[bytes]) -> Mapping[bytes, int]:
         until = {**await self._failures.until(keys)}
@@ -178,23 +155,7 @@ class Attempts:
     def _wait(
         self, barriers: Sequence[Barrier], until: Mapping[bytes, int], ahead: Mapping[bytes, int]
     ) -> tuple[int, Count] | None:
-        """The longest wait any barrier asks for (ms), and the count to name; None if none is in the way."""
-        now = millis(self._clock())
-        longest: tuple[int, Count] | None = None
-        for barrier in barriers:
-            waits = [one.wait(until.get(one.key, 0), ahead=ahead.get(one.key, 0), now=now) for one in barrier]
-            if min(waits) > (longest[0] if longest else 0):
-                longest = min(waits), barrier[0]
-        return longest
-
-    async def _next_end(self) -> None:
-        if self._waiting >= WAITING:
-            raise TooManySignIns
-        self._waiting += 1
-        try:
-            await self._ended.wait()
-        finally:
-            self._waiting -= 1
+        return longest_wait(barriers, until, ahead, now=millis(self._clock()))
 
     async def _failed(self, counts: Sequence[Count]) -> None:
         now = millis(self._clock())

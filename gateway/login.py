@@ -60,10 +60,9 @@ class Login:
         self._apply_bans, self._end_session = apply_bans, end_session
         self._attempts, self._trail = attempts, trail
 
-    @property
-    def full(self) -> bool:
-        """Whether a sign-in that begins now would be told to come back (TooManySignIns)."""
-        return self._passwords.full
+    def full(self, address: str | None) -> bool:
+        """Whether a sign-in from there that begins now would be told to come back (TooManySignIns)."""
+        return self._passwords.full or self._attempts.crowded(address)
 
     async def password(
         self, username: str, password: str, *, device: str | None, address: str | None, request_id: str | None = None
@@ -73,7 +72,7 @@ class Login:
         Raises BadCredentials (unknown user and wrong password cost the same), UserDisabled (only to who knows the
         password), TooManyAttempts, Limited (right too often), Unavailable (too many at once).
         """
-        if self.full:  # before the database is asked anything for nothing
+        if self.full(address):  # before the database is asked anything for nothing
             raise TooManySignIns
         now = self._clock()  # before anything is read: the store refuses a sign-in that a revocation has overtaken
         async with self._attempt(self._attempts.of_account(username, address), address, request_id) as attempt:

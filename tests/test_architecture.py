@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "redis_link",  # what the adapters share that speak to Redis
     ),
     (
-        *("login", "attempts", "trail", "allowance", "granting", "exchange", "issuer_keys"),
+        *("login", "attempts", "underway", "trail", "allowance", "granting", "exchange", "issuer_keys"),
         *("authn", "tickets", "revoke", "publish", "relay"),
         *("connection", "telling", "ties", "pulse", "lag", "janitor"),
         *("drain", "services", "rotation", "presented"),

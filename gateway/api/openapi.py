@@ -191,7 +191,8 @@ def install(
 
 
 def _full(scope: Scope) -> bool:
-    full: bool = scope["state"]["services"].login.full
+    client = scope.get("client")
+    full: bool = scope["state"]["services"].login.full(client[0] if client else None)
     return full
 
 

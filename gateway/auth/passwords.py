@@ -27,8 +27,8 @@ MEMORY, TIME, PARALLELISM = 19_456, 2, 1
 """KiB, passes, lanes: the minimum of the OWASP Password Storage Cheat Sheet."""
 SHORTEST, LONGEST = 8, 1024
 """Characters in a new password. Longer ones are refused at sign-in too: passlib raises beyond 4096."""
-NICER = 10
-"""Niceness of a thread that hashes, above the process's: a tenth of a core that the event loop wants too."""
+NICER = 15
+"""Niceness of a thread that hashes, above the process's: a thirtieth of a core that the event loop wants too."""
 WAITING = 64
 """How many may wait for a thread; who comes on top is told to come back."""
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from kept import KeptFailures
 
-from gateway.attempts import UNWRITTEN, WAITING, Attempts, places
+from gateway.attempts import UNWRITTEN, Attempts, places
 from gateway.errors import StoreUnavailable, TooManyAttempts, Unavailable
+from gateway.underway import WAITING
 
 HOME, WORK, FAR = "192.0.2.7", "198.51.100.7", "203.0.113.7"
 LIMIT, WINDOW = 10, 900
@@ -28,6 +29,11 @@ class Door:
         self.verified: list[tuple[str, str | None]] = []
         self.verifying = asyncio.Event()
         self.verifying.set()
+
+    @property
+    def nobody(self) -> bool:
+        under_way = self.attempts._under_way
+        return not (under_way._places or under_way._lines or under_way.waiting)
 
     async def try_(self, password: str = "wrong", *, account: str = "ann", address: str | None = HOME) -> str:
         try:
@@ -224,7 +230,7 @@ async def test_of_a_hundred_guesses_at_once_ten_are_looked_at() -> None:
     assert len(door.verified) == 10
     assert outcomes["sign-in-address"] == WAITING
     assert outcomes["unavailable"] == 100 - 10 - WAITING
-    assert not door.attempts._under_way
+    assert door.nobody
     assert not door.attempts._looks
 
 
@@ -246,9 +252,66 @@ async def test_no_more_are_under_way_than_could_fail(door: Door) -> None:
     door.verifying.clear()
     door.verified.clear()
     trying = [asyncio.create_task(door.try_("right", account=f"user {number}")) for number in range(8)]
-    await until(lambda: len(door.verified) == 3 and door.attempts._waiting == 5)
+    await until(lambda: len(door.verified) == 3 and door.attempts._under_way.waiting == 5)
     door.verifying.set()
     assert set(await asyncio.gather(*trying)) == {"in"}
+
+
+async def test_a_crowd_at_one_address_goes_in_in_the_order_it_came_and_asks_no_more_than_twice_each(door: Door) -> None:
+    door.verifying.clear()
+    trying = [asyncio.create_task(door.try_("right", account=f"user {number}")) for number in range(10 + WAITING)]
+    await until(lambda: door.attempts._under_way.waiting == WAITING)
+    assert door.attempts.crowded(HOME)
+    assert not door.attempts.crowded(FAR), "who comes from elsewhere need not wait"
+    door.verifying.set()
+    assert set(await asyncio.gather(*trying)) == {"in"}
+    assert door.failures.reads == (10 + WAITING) + WAITING, "all when they came, and who waited when it was their turn"
+    assert [account for account, _ in door.verified] == [f"user {number}" for number in range(10 + WAITING)]
+    assert door.nobody
+    assert not door.attempts.crowded(HOME)
+
+
+async def test_who_knows_that_there_is_less_room_is_not_passed_by_who_does_not(door: Door) -> None:
+    await door.tries(9)
+    door.verifying.clear()
+    door.verified.clear()
+    trying = [asyncio.create_task(door.try_("right", account=f"user {number}")) for number in range(3)]
+    await until(lambda: len(door.verified) == 1 and door.attempts._under_way.waiting == 2)
+    late = asyncio.create_task(door.try_("right", account="late"))
+    await until(lambda: door.attempts._under_way.waiting == 3)
+    door.verifying.set()
+    assert set(await asyncio.gather(*trying, late)) == {"in"}
+    assert [account for account, _ in door.verified] == ["user 0", "user 1", "user 2", "late"]
+
+
+async def test_who_waits_at_an_account_is_passed_by_the_innocent_from_elsewhere(door: Door) -> None:
+    for address in spread(10):
+        await door.try_(address=address)
+    door.verifying.clear()
+    door.verified.clear()
+    guessing = [asyncio.create_task(door.try_(address=FAR)) for _ in range(3)]
+    await until(lambda: len(door.verified) == 1 and door.attempts._under_way.waiting == 2)
+    owner = asyncio.create_task(door.try_("right", address=WORK))
+    await until(lambda: ("ann", WORK) in door.verified)
+    door.verifying.set()
+    assert await owner == "in"
+    assert set(await asyncio.gather(*guessing)) == {"out"}, "the owner has cleared the account"
+    assert door.nobody
+
+
+async def test_whose_turn_comes_as_they_go_away_leaves_the_place_to_the_next(door: Door) -> None:
+    door.verifying.clear()
+    trying = [asyncio.create_task(door.try_("right", account=f"user {number}")) for number in range(12)]
+    await until(lambda: door.attempts._under_way.waiting == 2)
+    line = next(iter(door.attempts._under_way._lines.values()))
+    first = line[0]
+    trying[0].cancel()
+    await until(first.turn.done)
+    trying[10].cancel()
+    door.verifying.set()
+    outcomes = await asyncio.gather(*trying, return_exceptions=True)
+    assert Counter(str(outcome) for outcome in outcomes) == {"in": 10, "": 2}
+    assert door.nobody
 
 
 async def test_an_answer_that_is_older_than_a_failure_does_not_hide_it(door: Door) -> None:
@@ -269,11 +332,12 @@ async def test_an_answer_that_is_older_than_a_failure_does_not_hide_it(door: Doo
 async def test_who_waits_and_goes_away_leaves_nothing_behind(door: Door) -> None:
     door.verifying.clear()
     trying = [asyncio.create_task(door.try_()) for _ in range(30)]
-    await until(lambda: door.attempts._waiting == 20)
+    await until(lambda: door.attempts._under_way.waiting == 20)
     for task in trying:
         task.cancel()
     await asyncio.gather(*trying, return_exceptions=True)
-    assert (dict(door.attempts._under_way), door.attempts._waiting, door.attempts._looks) == ({}, 0, [])
+    assert door.nobody
+    assert not door.attempts._looks
 
 
 # -- the database is away -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def _prepare(engine: Engine, path: Path, begin: str, pragmas: Callable[[], Mappi
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows a type
+        driver.execute(begin).close()  # past SQLAlchemy's own layers, which cost eight times as much
 
 
 def _lower(text: str | None) -> str | None:

@@ -8,16 +8,16 @@ transaction nor a held lock behind, and cannot split what commits.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import (
     DatabaseError,
     DataError,
@@ -45,17 +45,19 @@ WAL_LIMIT = 64 << 20
 """Bytes. Beyond it the writer empties the log; before, SQLite copies pages back in passing."""
 _SYNCHRONOUS = {"full": 2, "relaxed": 1}
 _CALLERS_FAULT = (IntegrityError, DataError, ProgrammingError, NotSupportedError)
-_FAILURES = (DatabaseError, DBAPIError, InvalidRequestError, StoreError)
+_FAILURES = (DatabaseError, DBAPIError, InvalidRequestError, StoreError, sqlite3.Error)
 
 log = logging.getLogger("gateway.store")
 
 
 class _Desk:
-    """Threads that share an engine, a connection for each of them."""
+    """Threads that share an engine. Each keeps its connection as long as its transactions succeed: to borrow one from
+    the pool costs more than a transaction of one statement."""
 
     def __init__(self, name: str, engine: Engine, *, size: int) -> None:
         self._engine = engine
         self._threads = ThreadPoolExecutor(size, thread_name_prefix=f"store-{name}")
+        self._kept: dict[int, Connection] = {}  # by thread, which alone touches its own
 
     async def run(self, work: Work[T]) -> T:
         """``work`` on a connection: one transaction, which ends as it does."""
@@ -65,14 +67,28 @@ class _Desk:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     def _transaction(self, work: Work[T]) -> T:
-        with self._engine.begin() as connection:
-            return work(connection)
+        thread = threading.get_ident()
+        connection = self._kept.get(thread)
+        if connection is None:
+            connection = self._kept[thread] = self._engine.connect()
+        try:
+            with connection.begin():
+                return work(connection)
+        except BaseException:
+            self._let_go(thread)  # whatever state it is in, the pool sees to it
+            raise
+
+    def _let_go(self, thread: int) -> None:
+        connection = self._kept.pop(thread, None)
+        if connection is not None:
+            connection.close()
 
     async def driver(self, use: Callable[[sqlite3.Connection], T]) -> T:
         """``use`` on the driver's own connection, outside a transaction."""
         return await self.call(lambda: self._driver(use))
 
     def _driver(self, use: Callable[[sqlite3.Connection], T]) -> T:
+        self._let_go(threading.get_ident())  # or there would be none to lend
         lent = self._engine.raw_connection()
         try:
             driver = lent.driver_connection
@@ -82,9 +98,13 @@ class _Desk:
             lent.close()
 
     async def close(self) -> None:
-        with contextlib.suppress(RuntimeError):  # closed before
-            await self.call(self._engine.dispose)
-        await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._threads.shutdown()
+        for thread in list(self._kept):
+            self._let_go(thread)
+        self._engine.dispose()
 
 
 class SqliteDatabase:
