@@ -83,6 +83,10 @@ def _revoked(what: str, server: str, bar: float, stretch: float) -> Bar:
     return Bar("S8", what, "revoked", "ms", None, Asked(bar), Asked(stretch), at_most=True, ours=server)
 
 
+def _flooded(what: str, measure: str) -> Bar:
+    return Bar("AUTH-07", what, measure, "ms", CALM, Asked(2, CALM), None, at_most=True, ours=FLOODED)
+
+
 BARS = (
     Bar("S1", "idle memory per socket", "idle", "KB", LOOP, Asked(8), Asked(5), at_most=True),
     Bar("S2", "upgrades", "upgrades", "/s", LOOP, Asked(2.5, LOOP), Asked(4, LOOP)),
@@ -111,7 +115,8 @@ BARS = (
         "S13", "p99 of the others", "stalled p99", "ms", READING, Asked(1.2, READING), None, at_most=True, ours=STALLED
     ),
     Bar("S13", "memory of a stalled one", "stalled memory", "KB", None, Asked(128), None, at_most=True),
-    Bar("AUTH-07", "p99 while 200 sign in", "flood p99", "ms", CALM, Asked(2, CALM), None, at_most=True, ours=FLOODED),
+    _flooded("p99 while 200 sign in: to all", "flood p99, all"),
+    _flooded("the same, durable to one", "flood p99"),
 )
 BESIDE = (
     ("idle", NODE, "KB", "S1: takes anybody, checks no token"),
