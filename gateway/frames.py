@@ -178,6 +178,11 @@ def error(code: str, detail: str, ref: Ref) -> Frame:
     return _frame("error", **fields if ref is None else {**fields, "ref": ref})
 
 
+def heartbeat() -> Frame:
+    """Of a stream of events only: a sign of life that a page can see, as it sees no ping of a socket."""
+    return _frame("heartbeat")
+
+
 def close(why: Close, *, retry: int | None = None) -> Frame:
     """How a stream of events ends, where a socket has its close frame."""
     return _frame("close", retry, code=why.code, reason=why.reason)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import wire
@@ -15,6 +15,9 @@ from servers import Postgres, Redis, short_directory
 from wire import Node, running
 
 from gateway.store.engine import upgrade
+
+if TYPE_CHECKING:
+    from browser import Chromium
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,15 @@ def _forks_end() -> Iterator[None]:
     """The process that gateways are forked from was started by the first that wanted it."""
     yield
     end_shared()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    """A browser for this run. Each test has a profile of its own in it."""
+    from browser import launched  # it costs most suites nothing
+
+    with launched() as chromium:
+        yield chromium
 
 
 @pytest.fixture(scope="session")

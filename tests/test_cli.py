@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from gateway import __version__
 from gateway.cli import app, shown, without_password
+from gateway.client import Gateway
 from gateway.commands import send as sending
 from gateway.commands.listening import Kept, describe
 from gateway.commands.quickstart import steps
@@ -224,13 +226,18 @@ def test_a_bug_is_one_line_too_and_shows_no_secret(monkeypatch: pytest.MonkeyPat
 
 
 class Wire:
+    """A gateway that says nothing to its first ``silent`` requests."""
+
     def __init__(self, status: int, answer: dict[str, Any]) -> None:
         self.status, self.answer, self.requests = status, answer, list[httpx2.Request]()
+        self.silent = 0
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         if request.url.path == "/auth/token":
-            return httpx2.Response(200, json={"access_token": "t0ken"})
+            return httpx2.Response(200, json={"access_token": "t0ken", "expires_in": 900})
+        if len(self.requests) <= self.silent:
+            raise httpx2.ReadTimeout("nothing")
         return httpx2.Response(self.status, json=self.answer)
 
 
@@ -239,16 +246,16 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, dict[str, Any]], Wir
     def make(status: int, answer: dict[str, Any]) -> Wire:
         one = Wire(status, answer)
 
-        def open_http(url: str) -> httpx2.AsyncClient:
-            return httpx2.AsyncClient(base_url=url, transport=httpx2.MockTransport(one))
-
-        monkeypatch.setattr(sending, "open_http", open_http)
+        monkeypatch.setattr(
+            sending, "Gateway", partial(Gateway, transport=httpx2.MockTransport(one), random=lambda: 0.0)
+        )
         return one
 
     return make
 
 
-STORED = {"id": "n1", "user_id": "42", "seq": 7, "created_at": "a", "expires_at": "b", "online": False}
+STORED = {"id": "n1", "user_id": "42", "seq": 7, "online": False}
+STORED |= {"created_at": "2026-11-20T16:05:00.123Z", "expires_at": "2026-12-20T16:05:00.123Z"}
 
 
 def test_send_pushes_over_http_as_the_client(wire: Callable[[int, dict[str, Any]], Wire]) -> None:
@@ -269,7 +276,7 @@ def test_send_pushes_over_http_as_the_client(wire: Callable[[int, dict[str, Any]
     ]
     result = gateway("send", "42", "hi", *options, NOTIFY_CLIENT_ID="c~1", NOTIFY_CLIENT_SECRET="s")
     assert result.exit_code == 0
-    assert result.stdout == "n1 (seq 7, kept until b; 42 is offline)\n"
+    assert result.stdout == "n1 (seq 7, kept until 2026-12-20T16:05:00.123Z; 42 is offline)\n"
     signin, push = one.requests
     assert signin.headers["authorization"].startswith("Basic ")
     assert push.headers["authorization"] == "Bearer t0ken"
@@ -291,8 +298,39 @@ def test_a_refused_push_is_one_line_and_exits_1(wire: Callable[[int, dict[str, A
     assert (result.exit_code, result.stderr) == (1, "gateway: There is no such user. (unknown_user)\n")
 
 
+def test_send_goes_on_until_there_is_an_answer_and_it_is_one_notification(
+    wire: Callable[[int, dict[str, Any]], Wire],
+) -> None:
+    one = wire(201, STORED)
+    one.silent = 3
+    result = gateway("send", "42", "hi", "--json", NOTIFY_TOKEN="mine")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, STORED)
+    assert result.stderr == "not taken yet; trying again for up to 30 seconds\n"
+    assert len(one.requests) == 4
+    (key,) = {request.headers["idempotency-key"] for request in one.requests}
+    assert len({request.content for request in one.requests}) == 1
+    assert len(key) >= 32
+
+
+def test_send_that_gives_up_says_how_to_go_on(wire: Callable[[int, dict[str, Any]], Wire]) -> None:
+    one = wire(201, STORED)
+    one.silent = 1
+    result = gateway("send", "42", "hi", "--wait", "0", NOTIFY_TOKEN="mine")
+    (request,) = one.requests
+    again, why = result.stderr.splitlines()
+    assert again.endswith(f"sent again with --key {request.headers['idempotency-key']} it is one")
+    assert (result.exit_code, why) == (1, "gateway: no answer from http://127.0.0.1:8000 (ReadTimeout)")
+
+
+def test_a_ready_token_that_is_refused_is_not_renewed(wire: Callable[[int, dict[str, Any]], Wire]) -> None:
+    one = wire(401, {"code": "token_expired", "detail": "The token has expired."})
+    result = gateway("send", "42", "hi", NOTIFY_TOKEN="mine")
+    assert (result.exit_code, result.stderr) == (1, "gateway: The token has expired. (token_expired)\n")
+    assert len(one.requests) == 1
+
+
 def test_nobody_there_is_one_line_and_exits_1() -> None:
-    result = gateway("send", "42", "hi", "--url", "http://127.0.0.1:1", NOTIFY_TOKEN="mine")
+    result = gateway("send", "42", "hi", "--wait", "0", "--url", "http://127.0.0.1:1", NOTIFY_TOKEN="mine")
     assert result.exit_code == 1
     assert result.stderr == "gateway: no answer from http://127.0.0.1:1 (ConnectError)\n"
 

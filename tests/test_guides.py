@@ -67,6 +67,18 @@ def test_the_core_of_a_phone_waits_with_full_jitter(core: dict[str, Any]) -> Non
         assert waits == [bounds[bound] for bounds in row["delays_ms"]]
 
 
+def test_the_papers_and_the_vectors_agree_how_long_a_long_wait_is(core: dict[str, Any]) -> None:
+    cases = [case.values[0] for case in vectors("closes", "cases")]
+    long = [case for case in cases if case["client"] == "long_backoff" and case["reason"] != "from_tomorrow"]
+    protocol = (GUIDES.parent / "protocol.md").read_text(encoding="utf-8")
+    for case in long:
+        assert [core["long_wait"](draw) * 1000 for draw in (0, 1)] == case["delay_ms"] == [30_000, 60_000]
+        row = re.search(rf"^\| {case['code']} \| .*`{case['reason']}`.* \| (.*) \|$", protocol, re.MULTILINE)
+        assert row is not None
+        assert row[1] == "long backoff: 30–60 s, at random", case["name"]
+    assert len(long) == 3
+
+
 # -- from a Django or Celery backend -------------------------------------------------------------------------------
 
 
@@ -89,6 +101,24 @@ def test_what_the_guide_for_backends_shows_is_what_happens(node: Node, monkeypat
     names["gateway"]().close()
 
 
+# -- migrate from a hand-made connection manager -------------------------------------------------------------------
+
+
+@needs_node
+def test_what_comes_over_both_is_shown_once(tmp_path: Path) -> None:
+    (code,) = re.findall(
+        r"^   ```js\n(.*?)^   ```$", (GUIDES / "migrate.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    before = "const shown = [], show = (one) => shown.push(one), old = {};"
+    before += "const client = { on: (_, take) => (client.take = take) };"
+    after = """const [a, b] = [{ message_id: 1 }, { message_id: 2 }];
+      old.onmessage({ data: JSON.stringify(a) }); client.take({ data: a }); client.take({ data: b });
+      old.onmessage({ data: JSON.stringify(b) });
+      if (JSON.stringify(shown) !== JSON.stringify([a, b])) throw new Error(JSON.stringify(shown));"""
+    (tmp_path / "page.mjs").write_text(f"{before}\n{code}\n{after}")
+    run_node(str(tmp_path / "page.mjs"), within=30)
+
+
 # -- React ---------------------------------------------------------------------------------------------------------
 
 REACT = """
@@ -96,7 +126,7 @@ let at = 0, cells = [], cleanup;
 export const useState = (first) => { const cell = (cells[at++] ??= { value: first });
   return [cell.value, (next) => { cell.value = typeof next === "function" ? next(cell.value) : next; }]; };
 export const useRef = (first) => (cells[at++] ??= { current: first });
-export const useEffect = (effect) => { if (!cells[at++]) { cells[at - 1] = true; cleanup = effect(); } };
+export const useEffect = (effect) => { if (!cells[at++]) { cells[at - 1] = true; effect()(); cleanup = effect(); } };
 export const render = (hook) => { at = 0; return hook(); };
 export const unmount = () => cleanup();
 """
@@ -131,6 +161,7 @@ await settle();
 assert.deepEqual(shown(), [[9, false]]);
 await now().markRead("n9");
 assert.deepEqual(world.requests.at(-1).body, { ids: ["n9"] });
+assert.equal(now().ended, null, "also though the first client has closed");
 unmount();
 assert.equal(world.wire.readyState, 3, "it hung up");
 """

@@ -20,7 +20,7 @@ from gateway.client import listener as listening
 from gateway.client.addresses import gateway_url, is_local
 from gateway.client.listener import Listener
 from gateway.client.rules import SHOWN_IDS, Backoff, Position, retry_after_close
-from gateway.client.signin import Account, client_token, post
+from gateway.client.signin import Account, post
 
 # -- rules -------------------------------------------------------------------------------------------------------
 
@@ -498,12 +498,6 @@ async def test_a_token_that_is_born_expired_is_not_renewed_all_the_time() -> Non
         one = account(http, clock := Clock())
         await one.token()
         assert one.renew_at >= clock.now + 0.75
-
-
-async def test_a_client_signs_in_with_basic_and_not_in_the_url() -> None:
-    async with desk() as (asked, http):
-        assert await client_token(http, client_id="c~1", secret="s") == "a1"
-    assert asked.paths() == ["/auth/token"]
 
 
 async def test_errors_say_the_code_and_the_field_and_nothing_that_was_sent() -> None:

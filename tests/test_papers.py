@@ -153,6 +153,26 @@ def test_the_readme_gives_the_promise(sentence: str) -> None:
     assert sentence in prose
 
 
+def test_the_diagram_of_a_client_and_the_table_under_it_know_the_same_states() -> None:
+    drawn = set(re.findall(r'font-weight="600">(\w+)</text>', text("docs/phones.svg")))
+    paper = text("docs/phones.md").partition("| in state |")[2].partition("\n\n")[0]
+    assert drawn == set(re.findall(r"^\| `(\w+)` \|", paper, re.MULTILINE))
+    then = {
+        row[0]: set(re.findall(r"`([A-Z]\w+)`", row[1]))
+        for row in re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", paper, re.MULTILINE)
+    }
+    ways = re.findall(r"<title>(\w+)[^→]* → (\w+)", text("docs/phones.svg"))
+    shown: dict[str, set[str]] = {state: set() for state in drawn}
+    for start, end in ways:
+        for state in {"awake": ["Connecting", "Open"], "the": []}.get(start, [start]):
+            shown[state].add(end)
+    assert shown == then
+
+
+def test_no_paper_needs_a_program_to_draw_what_it_shows() -> None:
+    assert [path.name for path in files() if path.suffix == ".md" and "```mermaid" in path.read_text("utf-8")] == []
+
+
 def test_papers_name_only_settings_that_exist() -> None:
     known = set(setting_names())
     papers = [p for p in files() if p.suffix in {".md", ".yaml", ".yml"} or p.name in {"Dockerfile", "Makefile"}]

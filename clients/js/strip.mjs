@@ -9,7 +9,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const MODULES = ["rules", "progress", "events", "log", "link", "api", "tabs", "acks", "client", "connect"];
+const MODULES = ["rules", "progress", "events", "log", "link", "api", "tabs", "acks", "page", "renewal", "client", "connect"];
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 const stripped = (source) =>
@@ -21,27 +21,38 @@ const stripped = (source) =>
     .map((line) => line.replace(/^export (?=class|const)/, ""))
     .join("\n");
 
-/** Names that only a class itself can use may be short: #position is #a everywhere. */
+/** Names that only a class itself can use may be short, and the same in all modules: the most used one is #a. */
 const shortened = (source) => {
-  const short = new Map();
-  return source.replace(/#[a-zA-Z]+\b/g, (name) => {
-    if (!short.has(name)) short.set(name, `#${letter(Math.floor(short.size / 26) - 1)}${letter(short.size % 26)}`);
-    return short.get(name);
-  });
+  const used = new Map();
+  for (const [name] of source.matchAll(/#[a-zA-Z]+\b/g)) used.set(name, (used.get(name) ?? 0) + 1);
+  const names = [...used.keys()].sort((one, other) => used.get(other) - used.get(one));
+  return source.replace(/#[a-zA-Z]+\b/g, (name) => `#${letter(names.indexOf(name))}`);
 };
 
-const letter = (number) => (number < 0 ? "" : String.fromCharCode(97 + number));
+/** a, b, … z, aa, … */
+const letter = (number) => (number < 26 ? "" : letter(Math.floor(number / 26) - 1)) + String.fromCharCode(97 + (number % 26));
 
-/** Without the blanks around signs that need none, but in strings, templates and regular expressions. */
-const tightened = (source) =>
-  source
-    .split(/("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|\/(?![ *])(?:[^/\\\n]|\\.)+\/[gms]*)/)
-    .map((part, index) => (index % 2 ? part : part.replace(/ ?([{}()[\],:;=?&|<>!*]) ?/g, "$1").replace(/ \+ (?!\+)/g, "+")))
-    .join("");
+/**
+ * Without the blanks and line breaks around signs that need none, and with short names for the constants of modules;
+ * strings, templates and regular expressions stay as they are.
+ */
+const tightened = (source) => {
+  const constants = [...source.matchAll(/^const ([A-Z_]+) =/gm)].map(([, name]) => name);
+  const tight = (part, index) => {
+    if (index % 2) return part;
+    return part
+      .replace(/\b[A-Z_]+\b/g, (name) => (constants.includes(name) ? `$${letter(constants.indexOf(name))}` : name))
+      .replace(/(?<![\w"`)\]])\n|\n(?![\w#])/g, "")
+      .replace(/ ?([{}()[\],:;=?&|<>!*/]) ?/g, "$1")
+      .replace(/ ([-+]) (?!\1)/g, "$1")
+      .replace(/;(?=})| $/g, "");
+  };
+  return source.split(/("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|\/(?![ *])(?:[^/\\\n]|\\.)+\/[gms]*)/).map(tight).join("");
+};
 
 const made =
   `/*! notification-gateway client ${JSON.parse(readFileSync(at("package.json"), "utf8")).version}, MIT licence */\n` +
-  tightened(shortened(MODULES.map((name) => stripped(readFileSync(at(`src/${name}.js`), "utf8"))).join("\n"))) +
+  tightened(MODULES.map((name) => shortened(stripped(readFileSync(at(`src/${name}.js`), "utf8")))).join("\n")) +
   "\nexport { connect, GatewayError };\n";
 
 if (!process.argv.includes("--check")) {

@@ -9,12 +9,14 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from gateway.api.refusals import answer
 from gateway.frames import MAX_SEQ
 
 _DESCRIPTION = """The frames of `/ws` as server-sent events (HTML, section 9.2); the event's name is the frame's `type`,
 its data the frame: `hello`, `notification`, `gap`, `read`, `withdrawn`, `changed`, `reconnect`. A `notification` with a
 `seq` and a `gap` have an `id`, `<epoch>:<seq>`, which a browser sends back as `Last-Event-ID` when it asks again. It
-counts more than `after` and `epoch`.
+counts more than `after` and `epoch`. A `heartbeat` comes every `heartbeat` seconds (of `hello`): a page that has heard
+nothing for ten seconds longer opens another source.
 
 Everything that goes wrong is told as a `close` event, `{"code", "reason"}` as in a close frame, before the end; of a
 request that is refused it is the only one. A ticket that was used before is `token_expired`: the page closes its
@@ -61,11 +63,10 @@ _ANSWER = {
     "description": "A stream that has no end, or one `close` event.",
     "content": {"text/event-stream": {"schema": _EVENT, "example": _EXAMPLE}},
 }
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "It is no valid HTTP request.", "content": _PROBLEM},
-    403: {"description": "The page is of another origin (`origin_refused`), or TLS is required.", "content": _PROBLEM},
-    414: {"description": "The target is too long.", "content": _PROBLEM},
+    400: answer("It is no valid HTTP request.", ("bad_request",)),
+    403: answer("The page is of another origin, or TLS is required.", ("origin_refused", "tls_required")),
+    414: answer("The target is too long.", ("uri_too_long",)),
 }
 
 

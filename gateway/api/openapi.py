@@ -21,6 +21,8 @@ from gateway.api.cors import Cors
 from gateway.api.deps import BY_COOKIE, GUARDS
 from gateway.api.door import Door, Pace
 from gateway.api.edge import Edge
+from gateway.api.examples import ANSWERS, BODIES
+from gateway.api.refusals import ANYWHERE, DESCRIPTIONS, answer, examples, refusals
 from gateway.api.routes import LeanRoute
 from gateway.cookies import ACCESS
 from gateway.errors import TooManySignIns
@@ -60,29 +62,6 @@ SECURITY_SCHEMES = {
         },
     },
 }
-_DESCRIPTIONS = {
-    400: "The `Idempotency-Key` is none.",
-    401: "No token, or one that does not count.",
-    403: "The token lacks the scope, or cookies or a form come from a page that may not send them.",
-    404: "There is no such thing, or it is somebody else's.",
-    409: "It conflicts with what is there.",
-    413: "The body is too large.",
-    414: "The target is too long.",
-    415: "The body is of another type.",
-    422: "The request cannot be taken; nothing was stored.",
-    429: "Over a rate; `Retry-After` says when to come back.",
-    503: "Not now: what was asked is unknown. Try again, a push with its `Idempotency-Key`.",
-}
-
-_FOR_PAGES = (
-    *("/auth/login", "/auth/refresh", "/auth/logout", "/auth/ticket"),
-    *("/auth/token", "/auth/revoke", "/auth/introspect"),
-)
-"""A page of another origin may use no cookies there, and send no forms: `origin_refused`."""
-_NAME_OTHERS = ("/notifications", "/admin/revocations")
-"""Whose body names somebody or something that may not be there."""
-_CONFLICTS = ("/inbox/ack", "/admin/users", "/admin/users/{id}")
-
 CROWDED = ("/auth/login", "/auth/refresh", "/auth/ticket", "/auth/token")
 """What everybody asks for at once when they all come back."""
 
@@ -213,61 +192,50 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas.update({"Problem": PROBLEM, "Notification": NOTIFICATION, "Inbox": INBOX_PAGE})
+    made["components"]["examples"] = examples()
     made["components"]["securitySchemes"] = SECURITY_SCHEMES
-    for route, operation in _operations(app, made):
-        _complete(route, operation)
+    for route, method, operation in _operations(app, made):
+        _complete(route, method, operation)
     return made
 
 
-def _operations(app: FastAPI, made: dict[str, Any]) -> Iterator[tuple[APIRoute, dict[str, Any]]]:
+def _operations(app: FastAPI, made: dict[str, Any]) -> Iterator[tuple[APIRoute, str, dict[str, Any]]]:
     for route in app.routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
             for method in route.methods or ():
-                yield route, made["paths"][route.path_format][method.lower()]
+                yield route, method, made["paths"][route.path_format][method.lower()]
 
 
-def _complete(route: APIRoute, operation: dict[str, Any]) -> None:
-    """Who may call, and the problems that can come back."""
+def _complete(route: APIRoute, method: str, operation: dict[str, Any]) -> None:
+    """Who may call, the problems that can come back, and examples."""
     scopes = [GUARDS[one.call] for one in route.dependant.dependencies if one.call in GUARDS]
     if scopes:
         names = [scope for scope in scopes if scope is not None]
         operation["security"] = [{"oauth2": names}, {"bearer": []}]
         if any(one.call in BY_COOKIE for one in route.dependant.dependencies):
             operation["security"].append({"cookie": []})
-    statuses = [503]
-    if "security" in operation:
-        statuses += [401, 403] if scopes != [None] else [401]
-    if "requestBody" in operation:
-        statuses += [413, 415, 422]
-    takes_key = any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", ()))
-    if takes_key or route.path == "/notifications/batch":  # which looks at it, to refuse it
-        statuses.append(400)
-    if any(parameter["in"] == "query" for parameter in operation.get("parameters", ())):
-        statuses.append(422)
-    if "{" in route.path_format or (route.path in _NAME_OTHERS and "requestBody" in operation):
-        statuses.append(404)
-    if any(parameter["schema"].get("type") == "array" for parameter in operation.get("parameters", ())):
-        statuses.append(414)
-    if route.path in ("/auth/login", "/auth/refresh", "/auth/password"):
-        statuses += [401, 429]
-    if route.path == "/auth/ticket":
-        statuses.append(429)
-    if route.path in _FOR_PAGES:
-        statuses.append(403)
-    if isinstance(route, LeanRoute) and operation.get("requestBody"):
-        statuses.append(429)
-    if route.path in _CONFLICTS and route.methods != {"GET"}:
-        statuses.append(409)
-    if route.path in ("/healthz", "/events"):  # which tells everything as an event
-        statuses = []
+    name = f"{method} {route.path_format}"
     answers = operation["responses"]
     if answers.get("422", {}).get("content", {}).get("application/json"):
         del answers["422"]  # FastAPI's own idea of one
-    for status in sorted(set(statuses)):
-        answers.setdefault(str(status), _problem(_DESCRIPTIONS[status]))
-    answers["default"] = _problem("Any other error.")
+    for given in answers.values():
+        if given["description"] == "Successful Response":  # FastAPI's words where we have none
+            given["description"] = "Done."
+    for status, codes in sorted(refusals(name, operation, scopes=scopes).items()):
+        said = answer(DESCRIPTIONS[status], codes)
+        there = answers.setdefault(str(status), said)
+        if there is not said:  # what RFC 6749 has for it, and a problem
+            there["description"] += f" {said['description']}"
+            there["content"] = there.get("content", {}) | said["content"]
+    answers["default"] = answer("Anywhere:", ANYWHERE)
+    _illustrate(name, operation)
 
 
-def _problem(description: str) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/Problem"}
-    return {"description": description, "content": {"application/problem+json": {"schema": schema}}}
+def _illustrate(name: str, operation: dict[str, Any]) -> None:
+    """An example for the body and for each answer that has one."""
+    if name in BODIES:
+        (taken,) = operation["requestBody"]["content"].values()
+        taken["example"] = BODIES[name]
+    for status, shown in ANSWERS.get(name, {}).items():
+        (given,) = operation["responses"][str(status)]["content"].values()
+        given["example"] = shown

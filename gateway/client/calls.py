@@ -67,8 +67,9 @@ class Calls:
         self,
         url: str,
         *,
-        client_id: str,
-        client_secret: str,
+        client_id: str | None,
+        client_secret: str | None,
+        token: str | None,
         timeout: float,
         deadline: float,
         attempts: int,
@@ -76,11 +77,14 @@ class Calls:
         random: Callable[[], float] = random.random,
     ) -> None:
         self.url = gateway_url(url)
+        if (token is None) == (client_id is None or client_secret is None):
+            raise ValueError("who sends? client_id with its client_secret, or a token")
+        self._renews = token is None
         self._basic = "Basic " + base64.b64encode(f"{client_id}:{client_secret}".encode()).decode()
         self._timeout, self._deadline, self._attempts = timeout, deadline, attempts
         self._clock, self._random = clock, random
-        self._access: str | None = None
-        self._renew_at = self._expires_at = float("-inf")
+        self._access = token
+        self._renew_at = self._expires_at = float("-inf" if self._renews else "inf")
 
     # -- what is called ------------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class Calls:
                 answer = yield Request(method, path, bearing, content, self._timeout_of(patience))
                 return answer, read(answer, url=self.url)
             except GatewayError as error:
-                if isinstance(error, Unauthorized) and refused is None and token is not None:
+                if isinstance(error, Unauthorized) and self._renews and refused is None and token is not None:
                     refused = token
                     continue
                 wait = patience.wait_for(error, repeatable=repeatable) if isinstance(error, Unavailable) else None

@@ -33,15 +33,17 @@ class Gateway:
     Nothing is sent before the first call; the token is fetched then, and renewed before it expires. ``timeout``:
     seconds for connecting, and for any wait for the next bytes. ``deadline``: seconds for one call with all its
     retries, at most ``attempts`` of them (of ``push_many``: for each batch). ``tls``: another than the system's trust.
-    Raises ValueError for a ``url`` that is none.
+    ``token``: an access token in the place of id and secret, good until it expires. Raises ValueError without either,
+    and for a ``url`` that is none.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        client_id: str,
-        client_secret: str,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        token: str | None = None,
         timeout: float = TIMEOUT,
         deadline: float = DEADLINE,
         attempts: int = ATTEMPTS,
@@ -55,6 +57,7 @@ class Gateway:
             url,
             client_id=client_id,
             client_secret=client_secret,
+            token=token,
             timeout=timeout,
             deadline=deadline,
             attempts=attempts,
@@ -161,8 +164,9 @@ class AsyncGateway:
         self,
         url: str,
         *,
-        client_id: str,
-        client_secret: str,
+        client_id: str | None = None,
+        client_secret: str | None = None,
+        token: str | None = None,
         timeout: float = TIMEOUT,
         deadline: float = DEADLINE,
         attempts: int = ATTEMPTS,
@@ -176,6 +180,7 @@ class AsyncGateway:
             url,
             client_id=client_id,
             client_secret=client_secret,
+            token=token,
             timeout=timeout,
             deadline=deadline,
             attempts=attempts,

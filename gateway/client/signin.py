@@ -42,13 +42,6 @@ async def post(
     return response, read(answered(response), url=url)
 
 
-async def client_token(http: httpx2.AsyncClient, *, client_id: str, secret: str) -> str:
-    """An access token of a client (RFC 6749 section 4.4), the secret by Basic as section 2.3.1 wants it."""
-    form = {"grant_type": "client_credentials"}
-    response, answer = await post(http, "/auth/token", data=form, auth=httpx2.BasicAuth(client_id, secret))
-    return understood(lambda: str(answer["access_token"]), answered(response), url=str(http.base_url))
-
-
 class Account:
     """One sign-in of a user on this device. ``password`` is asked for only when it is needed.
 

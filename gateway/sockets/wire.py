@@ -101,8 +101,8 @@ def close_frame(code: int, reason: str) -> bytes:
     return Frame(Opcode.CLOSE, struct.pack("!H", code) + text).serialize(mask=False)
 
 
-HEARTBEAT = b":\n"
-"""A comment, which a stream of events may hold anywhere between two events, and which says nothing (HTML, 9.2.5)."""
+HEARTBEAT = events.heartbeat().sse("")
+"""Of a stream of events. No comment (HTML, 9.2.5): a page would not see it, nor notice that no more of them come."""
 AGAIN = range(events.SOONEST_RETRY, 3000)
 """Milliseconds after which an EventSource whose stream ended is to ask again: one of these, so that not all do at once.
 The clients that can wait longer each time do so by themselves."""

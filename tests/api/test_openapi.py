@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 from fastapi import FastAPI
 
 from gateway.api import pushes
+from gateway.api.examples import ANSWERS, BODIES
 from gateway.api.openapi import document
 from gateway.api.push_schemas import EXAMPLE, ITEM, PUSH_BODY
+from gateway.api.refusals import ANYWHERE
 
 PUBLIC = {
     ("/auth/login", "post"),
@@ -59,7 +64,7 @@ def test_every_operation_has_a_summary_a_tag_and_its_problems(made: dict[str, An
         assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}, path
         assert any(status.startswith("2") for status in operation["responses"]), path
         if "requestBody" in operation:
-            assert {"413", "415", "422"} <= operation["responses"].keys(), (path, method)
+            assert {"413", "415"} <= operation["responses"].keys(), (path, method)
 
 
 def test_every_operation_but_the_public_ones_asks_for_a_token(made: dict[str, Any]) -> None:
@@ -88,8 +93,69 @@ def test_every_reference_leads_somewhere(made: dict[str, Any]) -> None:
                 yield from references(one)
 
     found = set(references(made))
-    assert {one.rpartition("/")[2] for one in found} <= made["components"]["schemas"].keys()
+    for one in found:
+        _, _, kind, name = one.split("/")
+        assert name in made["components"][kind], one
     assert "#/components/schemas/Problem" in found
+
+
+def fits(made: dict[str, Any], schema: dict[str, Any], value: Any) -> list[str]:
+    """What is wrong with ``value``, by a schema of the document."""
+    validator = jsonschema_rs.Draft202012Validator(schema | {"components": made["components"]}, validate_formats=True)
+    return [error.message for error in validator.iter_errors(value)]
+
+
+def test_every_body_and_every_answer_has_an_example_that_fits_its_schema(made: dict[str, Any]) -> None:
+    wrong: list[str] = []
+    for path, method, operation in operations(made):
+        holders = {"body": operation["requestBody"]} if "requestBody" in operation else {}
+        holders |= {status: one for status, one in operation["responses"].items() if status.startswith("2")}
+        for what, holder in holders.items():
+            for kind, content in holder.get("content", {}).items():
+                where = f"{method.upper()} {path} {what}"
+                if "example" not in content:
+                    wrong.append(f"{where}: none")
+                elif kind != "text/event-stream":  # of which the schema describes one event
+                    wrong += [f"{where}: {one}" for one in fits(made, content["schema"], content["example"])]
+    assert wrong == []
+    names = {f"{method.upper()} {path}" for path, method, _ in operations(made)}
+    assert BODIES.keys() | ANSWERS.keys() <= names
+
+
+def test_every_operation_names_the_codes_of_its_problems_each_with_an_example(made: dict[str, Any]) -> None:
+    for path, method, operation in operations(made):
+        for status, response in operation["responses"].items():
+            shown = response.get("content", {}).get("application/problem+json")
+            if shown is None:
+                continue
+            assert shown["examples"], (path, method, status)
+            for code in shown["examples"]:
+                value = made["components"]["examples"][code]["value"]
+                assert f"`{code}`" in response["description"], (path, status)
+                assert value["code"] == code
+                assert status in ("default", str(value["status"])), (path, status, code)
+                assert fits(made, shown["schema"], value) == [], code
+
+
+def test_the_paper_and_the_document_name_the_same_problems(made: dict[str, Any]) -> None:
+    paper = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| ([\d ·]+) \| (`[^|]+) \|", paper.partition("## Errors")[2].partition("\n## ")[0], re.MULTILINE
+    )
+    told = {code for _, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    named = {
+        code
+        for _, _, operation in operations(made)
+        for response in operation["responses"].values()
+        for code in response.get("content", {}).get("application/problem+json", {}).get("examples", ())
+    }
+    assert named >= set(ANYWHERE)
+    assert named == made["components"]["examples"].keys()
+    assert told - named == {"bad_handshake", "upgrade_required"}, "those are about /ws, which is not in here"
+    assert named - told == set()
+    for statuses, codes in rows:
+        for code in told & set(re.findall(r"`(\w+)`", codes)) - {"bad_handshake", "upgrade_required"}:
+            assert str(made["components"]["examples"][code]["value"]["status"]) in statuses, code
 
 
 def test_the_members_of_a_push_are_those_that_are_read() -> None:

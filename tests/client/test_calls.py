@@ -507,3 +507,23 @@ def test_withdrawing_is_asked_again(scene: Begin) -> None:
 def test_an_address_that_is_none_is_said_so(scene: Begin) -> None:
     with pytest.raises(ValueError, match="http"):
         scene(url="gateway.test")
+
+
+def test_a_ready_token_is_used_as_it_is_and_not_renewed() -> None:
+    asked = list[httpx2.Request]()
+
+    def refuses(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(401, json={"code": "token_expired", "detail": "It has."})
+
+    gateway = Gateway("http://gateway.test", token="mine", transport=httpx2.MockTransport(refuses))
+    with gateway, pytest.raises(Unauthorized, match="token_expired"):
+        gateway.push(user_id="42", title="hi")
+    assert [request.headers["authorization"] for request in asked] == ["Bearer mine"]
+
+
+@pytest.mark.parametrize("who", [{}, {"client_id": "c~1"}, {"client_id": "c~1", "client_secret": "s", "token": "t"}])
+def test_who_sends_has_to_be_said_once(who: dict[str, Any]) -> None:
+    for kind in (Gateway, AsyncGateway):
+        with pytest.raises(ValueError, match="who sends"):
+            kind("http://gateway.test", **who)

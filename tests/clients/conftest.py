@@ -1,29 +1,22 @@
-"""A Chromium for all tests of what runs in pages, and tabs of it."""
+"""Tabs of a Chromium for the tests of what runs in pages."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from browser import Browser, browsing
-
-
-@pytest.fixture(scope="session")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(tmp_path_factory.mktemp("chromium")) as browser:
-        yield browser
+from browser import Browser, Chromium
 
 
 @pytest.fixture
-def tab(chromium: Browser) -> Iterator[Callable[[], Browser]]:
-    """Opens tabs of the one browser, signed in nowhere; all are closed with the test."""
-    chromium.do("Network.clearBrowserCookies")
-    tabs: list[Browser] = []
+def profile_options() -> dict[str, Any]:
+    """For a test to override: what ``tab`` opens its profile with."""
+    return {}
 
-    def begin() -> Browser:
-        tabs.append(chromium.another())
-        return tabs[-1]
 
-    yield begin
-    for tab in tabs:
-        tab.shut()
+@pytest.fixture
+def tab(chromium: Chromium, profile_options: dict[str, Any]) -> Iterator[Callable[[], Browser]]:
+    """Opens tabs of one profile, signed in nowhere; all are closed with the test."""
+    with chromium.profile(**profile_options) as begin:
+        yield begin

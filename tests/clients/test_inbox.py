@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe import needs_axe, violations
@@ -39,7 +40,7 @@ def page(tab: Callable[[], Browser]) -> Iterator[Browser]:
 
 
 def shown(page: Browser, view: str) -> None:
-    page.until(f"!!document.querySelector('#{view}') && !document.querySelector('#{view}').hidden")
+    page.shows(f"#{view}")
 
 
 def connected(page: Browser) -> None:
@@ -48,9 +49,8 @@ def connected(page: Browser) -> None:
 
 def fill_in(page: Browser, username: str, password: str) -> None:
     shown(page, "sign-in")
-    for field, text in (("username", username), ("password", password)):
-        page.run(f"document.querySelector('#{field}').value = ''")
-        page.type(f"#{field}", text)
+    page.fill("#username", username)
+    page.fill("#password", password)
     page.click("#sign-in button")
 
 
@@ -58,11 +58,6 @@ def signed_in(page: Browser, user: User) -> None:
     page.go(f"{user.node.url}/demo")
     fill_in(page, user.username, user.password)
     connected(page)
-
-
-def click(page: Browser, selector: str) -> None:
-    page.until(f"!!{ROOT}.querySelector({json.dumps(selector)})")
-    page.run(f"{ROOT}.querySelector({json.dumps(selector)}).click()")
 
 
 def opened(page: Browser, titles: list[str]) -> None:
@@ -115,15 +110,15 @@ def test_live_in_two_tabs_until_the_session_is_revoked(
         opened(one, ["now or never", "three", "two", "one"])
         badge(one, "3")
     node.request("DELETE", f"/notifications/{withdrawn}", token=shop, expect=204)
-    click(page, "li:last-child button.read")
+    page.click("notification-inbox li:last-child button.read")
     for one in both:
         badge(one, "1")
         lists(one, ["now or never", "two", "one"])
         becomes(one, UNREAD, ["two"])
-    click(other, "li:last-child button.hide")
+    other.click("notification-inbox li:last-child button.hide")
     for one in both:
         lists(one, ["now or never", "two"])
-    click(page, ".all")
+    page.click("notification-inbox .all")
     for one in both:
         badge(one, "")
         becomes(one, UNREAD, [])
@@ -146,9 +141,9 @@ def test_by_keyboard_alone(node: Node, shop: str, page: Browser) -> None:
     page.go(f"{node.url}/demo")
     shown(page, "sign-in")
     assert page.run("document.activeElement.id") == "username"
-    page.do("Input.insertText", text=user.username)
+    page.write(user.username)
     page.press("Tab")
-    page.do("Input.insertText", text=user.password)
+    page.write(user.password)
     page.press("Enter")
     connected(page)
     badge(page, "4")
@@ -185,7 +180,7 @@ def test_by_keyboard_alone(node: Node, shop: str, page: Browser) -> None:
     lists(page, ["n4", "n3"])
     page.press("Home")
     assert page.run(focused) == "n4"
-    page.press("Tab", shift=True)
+    page.press("Shift+Tab")
     assert page.run(f"{FOCUSED}.className") == "all"
     page.press("Enter")
     badge(page, "")
@@ -195,7 +190,7 @@ def test_by_keyboard_alone(node: Node, shop: str, page: Browser) -> None:
     page.press("Space")
     assert [page.run(expanded), page.run(focused)] == ["true", "n4"]
     for _ in range(3):  # all are read: the button for that is the first in the panel, the bell is before it
-        page.press("Tab", shift=True)
+        page.press("Shift+Tab")
     assert page.run("document.activeElement.id") == "out"
     assert page.run(expanded) == "false", "nothing lies over what has the focus"
 
@@ -217,10 +212,10 @@ def test_whatever_a_notification_holds_is_text(node: Node, shop: str, page: Brow
     inside = "img, script, style, iframe, [onerror], [style]"
     assert page.run(f"{ROOT}.querySelectorAll({json.dumps(inside)}).length") == 0
     assert page.run(f"[...{ROOT}.querySelectorAll('.body')].every(one => one.childElementCount === 0)")
-    click(page, "li:nth-child(2) .title")
+    page.click("notification-inbox li:nth-child(2) .title")
     badge(page, "3")
     page.run("document.querySelector('notification-inbox').addEventListener('inbox-select', e => e.preventDefault())")
-    click(page, "a.title")  # the page has taken it into its own hands
+    page.click("notification-inbox a.title")  # the page has taken it into its own hands
     badge(page, "2")
     assert page.run("location.pathname") == "/demo"
     assert page.run("window.ran ?? null") is None
@@ -247,12 +242,12 @@ def test_older_ones_are_loaded_when_they_are_asked_for(node: Node, shop: str, pa
     assert page.run(f"{FOCUSED}.lastChild.textContent") == "n75", "once there is something to look at"
     few = page.run(f"({TITLES}).length")
     assert page.run(TITLES) == titles[:few]
-    click(page, ".older")
+    page.click("notification-inbox .older")
     page.until(f"({TITLES}).length > {few}")
     assert page.run(f"{FOCUSED}.lastChild.textContent") == titles[few]
     while not page.run(f"{ROOT}.querySelector('.older').hidden"):
         few = page.run(f"({TITLES}).length")
-        click(page, ".older")
+        page.click("notification-inbox .older")
         page.until(f"({TITLES}).length > {few}")
     assert page.run(TITLES) == titles
     node.push(shop, user_id=user.id, title="n76")
@@ -273,7 +268,7 @@ def test_the_gateway_goes_away_and_comes_back(start: Callable[..., Node], page: 
     first = node.push(shop, user_id=user.id, title="first")["id"]
     opened(page, ["first"])
     node.kill()
-    click(page, "button.hide")
+    page.click("notification-inbox button.hide")
     said = f"{ROOT}.querySelector('.notice:not([hidden]) span')?.textContent"
     page.until(f"({said})?.includes('did not work')")
     page.until("document.querySelector('#state').textContent.includes('Trying again')")
@@ -328,15 +323,27 @@ def test_the_page_of_another_origin_in_its_paper(start: Callable[..., Node], tab
         assert page.said == []
 
 
+WINDOWS: dict[str, dict[str, Any]] = {
+    "wide": {"viewport": {"width": 1280, "height": 800}},
+    "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True},
+}
+TASTES = {"light": {"color_scheme": "light"}, "dark": {"color_scheme": "dark", "reduced_motion": "reduce"}}
+LOOKS = [
+    pytest.param(window | taste, id=f"{size}-{colours}")
+    for size, window in WINDOWS.items()
+    for colours, taste in TASTES.items()
+]
+
+
 @needs_axe
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_how_it_looks(node: Node, shop: str, page: Browser, tmp_path: Path, width: int, dark: bool) -> None:
+@pytest.mark.parametrize("profile_options", LOOKS)
+def test_how_it_looks(
+    node: Node, shop: str, page: Browser, tmp_path: Path, profile_options: Mapping[str, object]
+) -> None:
     """Nothing for axe to find, nothing wider than the window, nothing that jumps. The pictures are for people."""
     user = node.user()
-    page.do("Page.addScriptToEvaluateOnNewDocument", source=WATCH_SHIFTS)
-    page.look(width, 844 if width < 600 else 800, dark=dark, calm=dark)
     page.go(f"{node.url}/demo")
+    page.run(WATCH_SHIFTS)
     shown(page, "sign-in")
 
     def looked(name: str) -> None:
@@ -362,7 +369,7 @@ def test_how_it_looks(node: Node, shop: str, page: Browser, tmp_path: Path, widt
     page.until(f"({TITLES}).length === 2")
     page.run("new Promise(requestAnimationFrame).then(() => new Promise(requestAnimationFrame))")
     page.run("window.shifts = []")  # a new one comes on top, and the others make room for it
-    click(page, "li:last-child .title")
+    page.click("notification-inbox li:last-child .title")
     badge(page, "1")
     looked("5-list")
     assert page.run("shifts") == []
@@ -373,4 +380,65 @@ def test_how_it_looks(node: Node, shop: str, page: Browser, tmp_path: Path, widt
     assert len(colours) == 2
     looked("6-the-other-theme")
     moves = page.run(f"getComputedStyle({ROOT}.querySelector('.panel')).animationName")
-    assert moves == ("none" if dark else "appear"), "who wants little motion gets none"
+    assert moves == ("none" if "reduced_motion" in profile_options else "appear"), "who wants little motion gets none"
+
+
+STYLED = {
+    "accent": ("a.title", "color", "rgb(1, 2, 3)"),
+    "background": (".panel", "background-color", "rgb(4, 5, 6)"),
+    "text": (".body", "color", "rgb(7, 8, 9)"),
+    "muted": (".about", "color", "rgb(10, 11, 12)"),
+    "border": (".head", "border-bottom-color", "rgb(13, 14, 15)"),
+    "hover": (".bell", "background-color", "rgb(16, 17, 18)"),
+    "badge": (".badge", "background-color", "rgb(19, 20, 21)"),
+    "badge-text": (".badge", "color", "rgb(22, 23, 24)"),
+    "font": (".body", "font", "15px / 30px monospace"),
+    "radius": (".panel", "border-top-left-radius", "3px"),
+    "width": (".panel", "width", "300px"),
+    "height": (".panel", "max-height", "250px"),
+    "lines": (".body", "-webkit-line-clamp", "2"),
+    "z-index": (".panel", "z-index", "77"),
+}
+"""What each ``--inbox-`` property changes: of which element which property, and a value it does not have by itself."""
+
+
+def test_a_page_can_style_it_by_every_property_of_its_paper(node: Node, shop: str, page: Browser) -> None:
+    paper = (CLIENT / "INBOX.md").read_text("utf-8")
+    assert set(re.findall(r"`--inbox-([a-z-]+)`", paper)) == STYLED.keys()
+    user = node.user()
+    node.push(shop, user_id=user.id, title="one", body="line\n" * 9, data={"url": "https://track.example.com/1"})
+    signed_in(page, user)
+    opened(page, ["one"])
+    page.run(f"{ROOT}.querySelectorAll('*').forEach(one => {{ one.style.transition = 'none' }})")
+    for name, (selector, name_of, value) in STYLED.items():
+        seen = f"getComputedStyle({ROOT}.querySelector('{selector}')).getPropertyValue('{name_of}')"
+        assert page.run(seen) != value, name
+        page.run(f"{INBOX}.style.setProperty('--inbox-{name}', '{value}')")
+        assert page.run(seen) == value, name
+
+
+@pytest.mark.parametrize("page_is", ["ltr", "rtl"])
+def test_each_text_runs_and_stands_as_its_own_script_does(node: Node, shop: str, page: Browser, page_is: str) -> None:
+    user = node.user()
+    arabic: dict[str, Any] = {"title": "طلبك في الطريق إليك.", "body": "سيصل يوم الجمعة."}
+    node.push(shop, user_id=user.id, **arabic, data={"url": "https://track.example.com/1"})
+    node.push(shop, user_id=user.id, title="On its way.", body="It arrives on Friday.")
+    signed_in(page, user)
+    page.run(f"document.documentElement.dir = '{page_is}'")
+    opened(page, ["On its way.", arabic["title"]])
+    for place, runs in ((1, "ltr"), (2, "rtl")):
+        item = f"{ROOT}.querySelector('li:nth-child({place})')"
+        for part in (".title", ".body"):
+            assert page.run(f"getComputedStyle({item}.querySelector('{part}')).direction") == runs, part
+        side = "left" if runs == "ltr" else "right"
+        title, text = (f"{item}.querySelector('{part}').getBoundingClientRect().{side}" for part in (".title", ".text"))
+        assert page.run(f"{title} === {text}"), "it begins where its body begins"
+
+
+def test_a_large_number_covers_nothing_beside_the_bell(node: Node, shop: str, page: Browser) -> None:
+    user = node.user()
+    node.batch(shop, *({"user_id": user.id, "title": "one"} for _ in range(100)))
+    signed_in(page, user)
+    badge(page, "99+")
+    box = f"(one => one.getBoundingClientRect())({ROOT}.querySelector('%s'))"
+    assert page.run(f"{box % '.badge'}.right <= {box % '.bell'}.right && {box % '.badge'}.left >= {box % '.bell'}.left")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from browser import Browser, needs_browser
+from browser import Browser, launched, needs_browser
 from jsclient import CLIENT, Site, site_with
 from wire import Node, User, eventually
+
+from gateway.client import Gateway
 
 pytestmark = needs_browser
 RESTARTS = int(os.environ.get("RESTARTS", "10"))
@@ -98,33 +100,83 @@ def test_tabs_share_one_connection_and_what_is_read(site: Site, tab: Callable[[]
         assert page.said == []
 
 
+class Sender(threading.Thread):
+    """A backend service that pushes one after the other, whatever becomes of the gateway. ``titles``: of those that
+    were answered."""
+
+    def __init__(self, node: Node, user: User) -> None:
+        super().__init__()
+        client_id, client_secret = node.client()
+        self._user, self._over = user.id, threading.Event()
+        self._gateway = Gateway(node.url, client_id=client_id, client_secret=client_secret, attempts=1000, deadline=60)
+        self.titles: list[str] = []
+
+    def run(self) -> None:
+        with self._gateway as gateway:
+            while not self._over.is_set():
+                gateway.push(user_id=self._user, title=f"t{len(self.titles)}")
+                self.titles.append(f"t{len(self.titles)}")
+
+    def sends(self, count: int) -> None:
+        """So many more."""
+        wanted = len(self.titles) + count
+        eventually(lambda: len(self.titles) >= wanted, what=f"{count} more pushes")
+
+    def end(self) -> list[str]:
+        self._over.set()
+        self.join()
+        return self.titles
+
+
 def test_the_gateway_is_restarted_under_a_page_that_receives(site: Site, tab: Callable[[], Browser]) -> None:
+    """Every other time without a word (SIGKILL), and each time with a push under way: none is missed, none doubled."""
     node, user = signed_in(site)
-    shop = node.client_token()
     page, other = tab(), tab()
     for one in (page, other):
         one.go(site.url)
         is_open(one)
-    titles: list[str] = []
-
-    def push(count: int) -> None:
-        new = [f"t{len(titles) + index}" for index in range(count)]
-        node.batch(shop, *({"user_id": user.id, "title": title} for title in new))
-        titles.extend(new)
-
-    for round in range(RESTARTS):
-        push(5)
-        if round % 2:
-            node.kill()
-        else:
-            node.stop()
-        node.start()
-        push(5)
+    sender = Sender(node, user)
+    sender.start()
+    try:
+        for round in range(RESTARTS):
+            sender.sends(5)
+            if round % 2:
+                node.kill()
+            else:
+                node.stop()
+            node.start()
+        sender.sends(5)
+    finally:
+        titles = sender.end()
     for one in (page, other):
         shows(one, titles)
         is_open(one)
         one.until(f"unread.textContent === '{len(titles)}'")
     eventually(lambda: node.inbox(user.token())["head"] == len(titles))
+
+
+def test_a_tab_that_the_browser_freezes_gives_the_connection_away(site: Site, tab: Callable[[], Browser]) -> None:
+    """As it does with tabs that nobody looks at: what it led goes on without it.
+
+    Playwright keeps every tab in sight, and those are never frozen; so the page is told as Chromium tells it, by an
+    event at the document that does not bubble.
+    """
+    node, user = signed_in(site)
+    shop = node.client_token()
+    first, second = tab(), tab()
+    for one in (first, second):
+        one.go(site.url)
+        is_open(one)
+    first.run("document.dispatchEvent(new Event('freeze'))")
+    second.until("client.leader && client.state === 'open'")
+    node.push(shop, user_id=user.id, title="one")
+    shows(second, ["one"])
+    first.run("document.dispatchEvent(new Event('resume'))")
+    first.until("!client.leader && unread.textContent === '1'")
+    node.push(shop, user_id=user.id, title="two")
+    shows(second, ["one", "two"])
+    first.until(f"({TITLES}).at(-1) === 'two' && unread.textContent === '2'")
+    assert len(node.connections(user)) == 1
 
 
 def test_a_page_whose_sockets_are_blocked_hears_all_the_same(site: Site, tab: Callable[[], Browser]) -> None:
@@ -148,44 +200,38 @@ def test_a_page_whose_sockets_are_blocked_hears_all_the_same(site: Site, tab: Ca
     page.until("location.href.endsWith('/sign-in?why=token_revoked')")
 
 
-def test_a_page_that_one_leaves_lets_go_and_goes_on_when_one_comes_back(site: Site, tab: Callable[[], Browser]) -> None:
+def test_a_page_that_one_leaves_lets_go_and_goes_on_when_one_comes_back(site: Site) -> None:
     """Whether the browser has kept it (then it must not hold the connection) or loads it again."""
     node, user = signed_in(site)
     shop = node.client_token()
-    page = tab()
-    page.go(site.url)
-    is_open(page)
-    node.push(shop, user_id=user.id, title="one")
-    shows(page, ["one"])
-    page.go("about:blank")  # what was handled is said before it goes
-    eventually(lambda: node.connections(user) == [])
-    node.push(shop, user_id=user.id, title="two")
-    history = page.do("Page.getNavigationHistory")
-    page.do("Page.navigateToHistoryEntry", entryId=history["entries"][history["currentIndex"] - 1]["id"])
-
-    def shown() -> list[str]:
-        with contextlib.suppress(AssertionError):  # the page may be on its way
-            return list(page.run(TITLES))
-        return []
-
-    eventually(lambda: shown()[-1:] == ["two"])
-    assert shown() in (["one", "two"], ["two"])
-    page.go(site.url)
-    is_open(page)
-    node.push(shop, user_id=user.id, title="three")
-    eventually(lambda: shown()[-1:] == ["three"])
-    assert len(node.connections(user)) == 1
+    with launched(keeps_pages=True) as chromium, chromium.profile() as tab:
+        page = tab()
+        page.go(site.url)
+        is_open(page)
+        node.push(shop, user_id=user.id, title="one")
+        shows(page, ["one"])
+        page.go("about:blank")  # what was handled is said before it goes
+        eventually(lambda: node.connections(user) == [])
+        node.push(shop, user_id=user.id, title="two")
+        page.back()
+        page.until(f"{TITLES}.at(-1) === 'two'")
+        assert page.run(TITLES) in (["one", "two"], ["two"])
+        page.go(site.url)
+        is_open(page)
+        node.push(shop, user_id=user.id, title="three")
+        page.until(f"{TITLES}.at(-1) === 'three'")
+        assert len(node.connections(user)) == 1
 
 
+@pytest.mark.parametrize("profile_options", [{"bypass_csp": True}], ids=["no policy"])
 @pytest.mark.parametrize("transport", ["socket", "events"])
 def test_a_page_of_the_gateways_own_origin_needs_only_its_cookie(
     node: Node, shop: str, tab: Callable[[], Browser], transport: str
 ) -> None:
+    """The client is put into a page that was not made for it: its policy would not let it in."""
     user = node.user()
     page = tab()
-    page.do("Page.setBypassCSP", enabled=True)  # the client is put into a page that was not made for it
     page.go(f"{node.url}/docs")
-    page.until("document.readyState === 'complete'")
     source, exported, _ = (CLIENT / "gateway.min.js").read_text("utf-8").partition("export {")
     assert exported
     page.run(f"(() => {{ {source}; window.connect = connect; }})()")

@@ -1,19 +1,18 @@
-"""A browser of one's own for each module of the console's tests."""
+"""A tab of one's own for each module of the console's tests."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
-from browser import Browser, browsing
+from browser import Browser, Chromium
 from wire import hang_up
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with browsing(Path(tmp_path_factory.mktemp("browser"))) as browser:
-        yield browser
+def browser(chromium: Chromium) -> Iterator[Browser]:
+    with chromium.profile() as tab:
+        yield tab()
 
 
 @pytest.fixture(autouse=True)

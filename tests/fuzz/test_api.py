@@ -1,4 +1,5 @@
-"""The HTTP interface against its OpenAPI document: whatever is asked, by whomever, the answer is one of those it names.
+"""The HTTP interface against its OpenAPI document: whatever is asked, by whomever, the answer is one of those it names,
+and an error has one of the codes it names.
 
 schemathesis draws requests that fit the document and requests that do not; half of the ids are ones that exist. The
 admin who asks must stay one: what would end its session or take its password is asked with another's token.
@@ -122,6 +123,13 @@ def late(answer: Any) -> bool:
     return bool(answer.status_code == 503 and answer.json()["code"] == "revocations_stale")
 
 
+def codes(name: str, status: int) -> set[str]:
+    """Those that the document names for this status of this operation."""
+    method, path = name.split()
+    answer = SCHEMA.raw_schema["paths"][path][method.lower()]["responses"][str(status)]
+    return set(answer["content"]["application/problem+json"]["examples"])
+
+
 @pytest.mark.parametrize("name", list(OPERATIONS))
 def test_every_answer_is_one_that_the_document_names(world: World, name: str) -> None:
     operation, node = OPERATIONS[name], world.node
@@ -151,5 +159,8 @@ def test_every_answer_is_one_that_the_document_names(world: World, name: str) ->
         if not late(answer):
             assert answer.status_code < 500, f"FUZZ_SEED={chosen} {who}: {answer.status_code} {answer.content[:500]!r}"
         case.validate_response(answer, checks=CHECKS)
+        if answer.headers.get("content-type") == ["application/problem+json"]:
+            code = answer.json()["code"]
+            assert code in codes(name, answer.status_code), f"FUZZ_SEED={chosen} {who}: {code} is not in the document"
 
     ask()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from browser import Browser, browsing, needs_browser
+from browser import Browser, Chromium, needs_browser
 from freeport import free_port
 from hostile import is_problem
 from rawpeer import eventually
@@ -40,9 +40,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    with browsing(tmp_path) as browser:
-        yield browser
+def browser(chromium: Chromium) -> Iterator[Browser]:
+    with chromium.profile() as tab:
+        yield tab()
 
 
 # -- who is shown it -----------------------------------------------------------------------------------------------
@@ -143,9 +143,9 @@ def test_API_18_the_page_works_without_the_internet_and_within_its_policy(node: 
     browser.go(f"{node.url}/docs")
     browser.until("document.querySelectorAll('.opblock').length > 20")
     browser.click(".btn.authorize")
-    browser.type("#oauth_username", "admin")
-    browser.type("#oauth_password", ADMIN_PASSWORD)
-    browser.click(".btn.authorize", within=".auth-container:has(#oauth_username)")
+    browser.fill("#oauth_username", "admin")
+    browser.fill("#oauth_password", ADMIN_PASSWORD)
+    browser.click(".auth-container:has(#oauth_username) .btn.authorize")
     browser.until("!document.querySelector('#oauth_password')")  # it has its token
     browser.click(".close-modal")
 
@@ -171,7 +171,9 @@ def test_API_18_what_is_slipped_into_the_page_does_not_run(node: Node, browser: 
     browser.run(f"document.body.insertAdjacentHTML('beforeend', {slipped!r})")
     browser.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran=1'}))")
     browser.run("document.querySelector('a[href^=javascript]').click()")
-    assert browser.run("(() => { try { return eval('1') } catch { return 'no eval' } })()") == "no eval"
+    # In a task of its own: what asks the page for something may use eval as long as it runs.
+    later = "new Promise(done => setTimeout(() => { try { done(eval('1')) } catch { done('no eval') } }))"
+    assert browser.run(later) == "no eval"
     assert browser.run("fetch('http://127.0.0.1:9/').then(() => 'out', () => 'kept in')") == "kept in"
     browser.until("window.violations.length >= 5")
     assert browser.run("window.ran ?? null") is None
@@ -183,18 +185,20 @@ def test_API_18_no_page_is_framed(node: Node, browser: Browser, tmp_path: Path) 
     frames = "".join(f"<iframe src='{node.url}{path}'></iframe>" for path in ("/docs", "/healthz"))
     (tmp_path / "frame.html").write_text(frames)
     browser.go(f"file://{tmp_path}/frame.html")
-    browser.until("document.readyState === 'complete'")
-    eventually(lambda: browser.run("1") and sum("frame-ancestors" in text for text in browser.said) == 2)
+    eventually(lambda: sum("frame-ancestors" in text for text in browser.said) == 2)
 
 
 @needs_browser
 def test_API_15_a_browser_lets_pages_of_the_list_read_and_no_others(
-    tmp_path_factory: pytest.TempPathFactory, node: Node, browser: Browser
+    tmp_path_factory: pytest.TempPathFactory, node: Node, chromium: Chromium
 ) -> None:
     """Two gateways: the page of the first is of another origin to the second."""
     for origins, says in ((node.url, "401 token_missing"), ("https://app.example", "kept out")):
-        with running(tmp_path_factory.mktemp("second"), allowed_origins=origins) as second:
-            browser.do("Page.setBypassCSP", enabled=True)  # for once: no page of ours may speak to another origin
+        with (
+            running(tmp_path_factory.mktemp("second"), allowed_origins=origins) as second,
+            chromium.profile(bypass_csp=True) as tab,  # for once: no page of ours may speak to another origin
+        ):
+            browser = tab()
             browser.go(f"{node.url}/docs")
             asked = (
                 f"fetch('{second.url}/notifications', {{method: 'POST', body: '{{}}', "

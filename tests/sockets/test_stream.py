@@ -28,7 +28,7 @@ from gateway.sockets.asking import Refused, last_event
 from gateway.sockets.events import EventsEndpoint
 from gateway.sockets.queued import QueuedStream
 from gateway.sockets.stream import StreamProtocol
-from gateway.sockets.wire import AGAIN, WireLimits
+from gateway.sockets.wire import AGAIN, HEARTBEAT, WireLimits
 
 LIMITS = WireLimits(close_timeout=0.05)
 
@@ -133,14 +133,15 @@ def pulse_of(pair: Pair) -> Pulse:
     return pulse
 
 
-async def test_it_writes_events_and_comments() -> None:
+async def test_it_writes_events_and_a_heartbeat() -> None:
     async with opened() as pair:
         seam: Transport = pair.stream
         assert (seam.kind, seam.address) == ("sse", "192.0.2.1")
         seam.write(seam.encode(frames.gap(1, 2)), seam.encode(frames.pong(None)))
         seam.ping()
         wanted = (
-            b'event: gap\nid: e:2\ndata: {"type":"gap","from":1,"to":2}\n\nevent: pong\ndata: {"type":"pong"}\n\n:\n'
+            b'event: gap\nid: e:2\ndata: {"type":"gap","from":1,"to":2}\n\nevent: pong\ndata: {"type":"pong"}\n\n'
+            b'event: heartbeat\ndata: {"type":"heartbeat"}\n\n'
         )
         assert await pair.read() == wanted
 
@@ -150,7 +151,7 @@ async def test_a_peer_that_takes_its_heartbeats_is_alive_though_it_says_nothing(
         pulse = pulse_of(pair)
         for _ in range(3 * ANSWER_WITHIN):
             pulse.tick()
-            assert await pair.read() == b":\n"
+            assert await pair.read() == HEARTBEAT
         assert not pair.connection.ended.done()
 
 
@@ -342,8 +343,9 @@ async def test_under_any_server_it_is_the_body_of_a_response() -> None:
     assert {message["type"] for message in sent} == {"http.response.body"}
     assert [message["more_body"] for message in sent] == [True, True, False]
     assert b"".join(message["body"] for message in sent) == (
-        b'event: gap\nid: e:2\ndata: {"type":"gap","from":1,"to":2}\n\n:\n'
-        b'event: close\ndata: {"type":"close","code":1012,"reason":"draining"}\n\n'
+        b'event: gap\nid: e:2\ndata: {"type":"gap","from":1,"to":2}\n\n'
+        + HEARTBEAT
+        + b'event: close\ndata: {"type":"close","code":1012,"reason":"draining"}\n\n'
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from browser import Browser
 from wire import ADMIN_PASSWORD, Node
@@ -18,11 +19,11 @@ class Console:
         """The page, anew: signed out."""
         self.browser.go("about:blank")
         self.browser.go(f"{self.node.url}/console")
-        self.browser.until("!!document.querySelector('#field-username')")
+        self.browser.shows("#field-username")
 
     def sign_in(self, username: str = "admin", password: str = ADMIN_PASSWORD) -> None:
-        self.browser.type("#field-username", username)
-        self.browser.type("#field-password", password)
+        self.fill("username", username)
+        self.fill("password", password)
         self.browser.click("button[type=submit]")
 
     def enter(self) -> None:
@@ -37,33 +38,21 @@ class Console:
 
     def sees(self, selector: str, text: str) -> None:
         """Some element of these has this text in it."""
-        found = f"[...document.querySelectorAll({json.dumps(selector)})]"
-        self.browser.until(f"{found}.some(e => e.innerText.includes({json.dumps(text)}))")
+        self.browser.shows(selector, text)
 
     def press(self, text: str, *, within: str = "body", row: str = "") -> None:
         """Click the button or link with this text, in the table row that holds ``row`` if that is given."""
-        place = f"document.querySelector({json.dumps(within)})"
-        if row:
-            place = f"[...document.querySelectorAll('tbody tr')].find(r => r.innerText.includes({json.dumps(row)}))"
-        find = (
-            f"[...({place}?.querySelectorAll('button, a') ?? [])].find(e => e.innerText.trim() === {json.dumps(text)})"
-        )
-        self.browser.until(f"!!{find} && !{find}.disabled")
-        self.browser.run(f"{find}.click()")
+        place = self.browser.page.locator("tbody tr").filter(has_text=row) if row else self.browser.page.locator(within)
+        whole = re.compile(rf"^\s*{re.escape(text)}\s*$")
+        self.browser.click(place.locator("button, a").filter(has_text=whole).first)
 
     def fill(self, name: str, text: str) -> None:
         """Write into the field of this name, in the place of what stands there."""
-        self.browser.until(f"!!document.querySelector('#field-{name}')")
-        self.browser.run(f"document.querySelector('#field-{name}').select?.()")
-        self.browser.type(f"#field-{name}", text)
+        self.browser.fill(f"#field-{name}", text)
 
     def look(self, width: int, *, dark: bool = False) -> None:
         """Through a window so wide."""
-        self.browser.do(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.browser.do("Emulation.setEmulatedMedia", features=[scheme])
+        self.browser.look(width, dark=dark)
 
     def is_clean(self) -> None:
         """The policy was broken by nobody, nothing was complained about, and nothing came from elsewhere."""

@@ -1,165 +1,160 @@
-"""A real Chromium without the Internet, driven over its own protocol (CDP). For what only a browser decides."""
+"""Chromium without the Internet, driven by Playwright. For what only a browser decides; it knows no page of ours.
+
+It is the Chromium of the system: Playwright brings its driver, and is never asked to download a browser. Playwright's
+loop runs in a thread of its own, because the tests have loops of theirs: ``asyncio.run`` beside its synchronous
+interface in one thread is refused.
+"""
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import itertools
-import json
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from rawpeer import eventually
-from websockets.sync.client import ClientConnection, connect
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from playwright.async_api import Browser as Process
+from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, async_playwright
 
 DEADLINE = 30.0
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(
     PROGRAM is None and not os.environ.get("CI"), reason="no Chromium on this machine; on CI that is a failure"
 )
-_FLAGS = (
-    *("--headless=new", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"),
-    *("--remote-debugging-port=0", "--window-size=1280,1600"),
-    # Every name but the loopback address is unknown: nothing can come from elsewhere.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    *(("--no-sandbox",) if hasattr(os, "getuid") and os.getuid() == 0 else ()),
-)
-KEYS = {
-    **{"Enter": (13, "\r"), "Space": (32, " "), "Tab": (9, ""), "Escape": (27, ""), "Delete": (46, "")},
-    **{"Home": (36, ""), "End": (35, "")},
-    **{"ArrowLeft": (37, ""), "ArrowUp": (38, ""), "ArrowRight": (39, ""), "ArrowDown": (40, "")},
-}
-"""What ``press`` knows: the code of a key, and what it types."""
-_WATCH = "window.violations = []; addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective + ' ' + e.blockedURI + ' ' + e.sample));"  # noqa: E501
+_AS_ROOT = hasattr(os, "getuid") and os.getuid() == 0
+# Every name but the loopback address is unknown: nothing can come from elsewhere.
+_FLAGS = ("--no-proxy-server", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+_WATCH = """window.violations = []; addEventListener('securitypolicyviolation',
+  ({violatedDirective, blockedURI, sample}) => violations.push(`${violatedDirective} ${blockedURI} ${sample}`))"""
+T = TypeVar("T")
+
+
+class Thread:
+    """The thread that Playwright runs in."""
+
+    def __init__(self, portal: BlockingPortal) -> None:
+        self._portal = portal
+
+    def do(self, method: Callable[..., Awaitable[T]], *args: Any, **named: Any) -> T:
+        """Call a method of Playwright there; its result."""
+        # Playwright gives up first, and says what it has waited for. A script is given up by nobody else.
+        return self._portal.start_task_soon(partial(method, *args, **named)).result(DEADLINE + 1)
 
 
 @contextlib.contextmanager
-def browsing(directory: Path) -> Iterator[Browser]:
-    """A browser, its profile and its log in ``directory``."""
+def launched(*, keeps_pages: bool = False) -> Iterator[Chromium]:
+    """A browser with no page as yet. It costs half a second: one is enough for all tests of a process, except for those
+    of pages that it keeps when one leaves them (``keeps_pages``): it does so for people, and Playwright forbids it."""
     assert PROGRAM is not None, "there is no Chromium"
-    with (directory / "chromium.log").open("wb") as log:
-        process = subprocess.Popen(
-            [PROGRAM, *_FLAGS, f"--user-data-dir={directory / 'profile'}", "about:blank"], stdout=log, stderr=log
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(async_playwright()) as playwright:
+        thread = Thread(portal)
+        process = thread.do(
+            playwright.chromium.launch,
+            executable_path=PROGRAM,
+            chromium_sandbox=not _AS_ROOT,
+            args=_FLAGS,
+            ignore_default_args=["--hide-scrollbars", *(["--disable-back-forward-cache"] if keeps_pages else [])],
         )
-    try:
-        told = directory / "profile" / "DevToolsActivePort"
-        eventually(lambda: told.exists() and "/devtools" in told.read_text(), within=DEADLINE, what="chromium")
-        port, path = told.read_text().split()
-        with connect(
-            f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None, open_timeout=DEADLINE, ping_interval=None
-        ) as connection:
-            yield Browser(connection)
-    finally:
-        process.terminate()
         try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            yield Chromium(thread, process)
+        finally:
+            thread.do(process.close)
+
+
+class Chromium:
+    """The process of a browser."""
+
+    def __init__(self, thread: Thread, process: Process) -> None:
+        self._thread, self._process = thread, process
+
+    @contextlib.contextmanager
+    def profile(self, **options: Any) -> Iterator[Callable[[], Browser]]:
+        """Opens tabs that share cookies, storage and cache with each other and with nobody else. All are closed at the
+        end. ``options``: those of Playwright's ``new_context``, as ``bypass_csp`` or ``is_mobile``."""
+        context = self._thread.do(self._process.new_context, **{"viewport": {"width": 1280, "height": 1600}} | options)
+        self._thread.do(context.add_init_script, _WATCH)
+        try:
+            yield lambda: Browser(self._thread, context)
+        finally:
+            self._thread.do(context.close)
 
 
 class Browser:
-    """One browser with one page. ``requested``: every URL the page asked for; ``said``: errors on its console."""
+    """One tab. ``requested``: every URL the page asked for; ``said``: errors on its console, and those nobody caught.
 
-    def __init__(self, connection: ClientConnection) -> None:
+    ``selector`` is one of Playwright's: it also finds what is in open shadow roots, and has to find one element. What
+    acts on an element waits until a person could do it, and does it with the mouse or the keys.
+    """
+
+    def __init__(self, thread: Thread, context: BrowserContext) -> None:
         self.requested: list[str] = []
         self.said: list[str] = []
-        self._ids = itertools.count(1)
-        self._session: str | None = None
-        self._socket = connection
-        target = self.do("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.do("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.do(f"{domain}.enable")
-        self.do("Page.addScriptToEvaluateOnNewDocument", source=_WATCH)
+        self._do = thread.do
+        self.page = self._do(self._opened, context)
 
-    def do(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command and its result; events that come meanwhile are taken down."""
-        number = next(self._ids)
-        command = {"id": number, "method": method, "params": params}
-        self._socket.send(json.dumps(command | ({"sessionId": self._session} if self._session else {})))
-        while True:
-            message = json.loads(self._socket.recv(timeout=DEADLINE))
-            if message.get("id") == number:
-                assert "error" not in message, (method, message["error"])
-                return dict(message["result"])
-            self._heard(message.get("method"), message.get("params", {}))
+    async def _opened(self, context: BrowserContext) -> Page:
+        page = await context.new_page()
+        page.on("request", lambda request: self.requested.append(request.url))
+        page.on("console", self._heard)
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+        return page
 
-    def _heard(self, event: str | None, params: dict[str, Any]) -> None:
-        if event == "Network.requestWillBeSent":
-            self.requested.append(params["request"]["url"])
-        elif event == "Log.entryAdded" and params["entry"]["level"] == "error":
-            self.said.append(params["entry"]["text"])
-        elif event == "Runtime.exceptionThrown":
-            self.said.append(json.dumps(params["exceptionDetails"])[:500])
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.said.append(message.text)
 
     def go(self, url: str) -> None:
         """Show ``url``; when this returns its scripts have run."""
-        answer = self.do("Page.navigate", url=url)
-        assert "errorText" not in answer, answer
-        self.until("document.readyState === 'complete'")
+        self._do(self.page.goto, url)
+
+    def back(self) -> None:
+        """To the page before this one, which the browser may have kept."""
+        self._do(self.page.go_back, wait_until="commit")
 
     def run(self, script: str) -> Any:
-        """The value of an expression, or of the promise it is, on the page. A policy of the page binds it too."""
-        answer = self.do(
-            "Runtime.evaluate",
-            expression=script,
-            awaitPromise=True,
-            returnByValue=True,
-            allowUnsafeEvalBlockedByCSP=False,
-        )
-        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
-        return answer["result"].get("value")
+        """The value of an expression, or of the promise it is, on the page. What it does at once may use ``eval``,
+        whatever the policy of the page says."""
+        return self._do(self.page.evaluate, script)
 
     def until(self, script: str) -> Any:
-        """The value of an expression once it is true."""
-        return eventually(lambda: self.run(script), within=DEADLINE, what=script)
+        """The value of an expression once it is true, in whatever document the tab shows then."""
+        # As a function: it is compiled once, at once, when no policy of the page forbids it.
+        found = self._do(self.page.wait_for_function, f"() => ({script})", polling=20)
+        return self._do(found.json_value)
 
-    def type(self, selector: str, text: str) -> None:
-        """As a keyboard would: the page sees the events it expects."""
-        self.until(f"!!document.querySelector({json.dumps(selector)})")
-        self.run(f"document.querySelector({json.dumps(selector)}).focus()")
-        self.do("Input.insertText", text=text)
+    def fill(self, selector: str, text: str) -> None:
+        """Write into a field, in the place of what stands there."""
+        self._do(self.page.locator(selector).fill, text)
 
-    def click(self, selector: str, *, within: str = "body") -> None:
-        find = f"document.querySelector({json.dumps(within)})?.querySelector({json.dumps(selector)})"
-        self.until(f"!!{find}")
-        self.run(f"{find}.click()")
+    def click(self, target: str | Locator) -> None:
+        self._do((self.page.locator(target) if isinstance(target, str) else target).click)
 
-    def another(self) -> Browser:
-        """Another tab of the same browser. It is brought to the front."""
-        return Browser(self._socket)
+    def shows(self, selector: str, text: str = "") -> None:
+        """Wait until some element of these is visible, with this text in it."""
+        found = self.page.locator(selector).filter(has_text=text).filter(visible=True)
+        self._do(found.first.wait_for)
 
-    def shut(self) -> None:
-        """As the user closes it. Its page gets no time to say anything."""
-        if self._session is None:
-            return
-        target = self.do("Target.getTargetInfo")["targetInfo"]["targetId"]
-        self._session = None
-        self.do("Target.closeTarget", targetId=target)
+    def press(self, key: str) -> None:
+        """One key of the keyboard, wherever the focus is, as ``Enter`` or ``Shift+Tab``."""
+        self._do(self.page.keyboard.press, key)
 
-    def press(self, key: str, *, shift: bool = False) -> None:
-        """One key of the keyboard, wherever the focus is: a name of ``KEYS``."""
-        code, text = KEYS[key]
-        what = {"key": " " if key == "Space" else key, "code": key, "windowsVirtualKeyCode": code}
-        what["modifiers"] = 8 if shift else 0
-        self.do("Input.dispatchKeyEvent", type="keyDown", **what, **({"text": text} if text else {}))
-        self.do("Input.dispatchKeyEvent", type="keyUp", **what)
+    def write(self, text: str) -> None:
+        """On the keyboard, wherever the focus is."""
+        self._do(self.page.keyboard.type, text)
 
-    def look(self, width: int, height: int, *, dark: bool = False, calm: bool = False) -> None:
-        """The size of the window, and what its user prefers: dark colours, little motion."""
-        self.do(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
-        )
-        wanted = {"color-scheme": "dark" if dark else "light", "reduced-motion": "reduce" if calm else "no-preference"}
-        features = [{"name": f"prefers-{name}", "value": value} for name, value in wanted.items()]
-        self.do("Emulation.setEmulatedMedia", features=features)
+    def look(self, width: int, height: int = 900, *, dark: bool = False) -> None:
+        """The size of the window, and whether its user likes dark colours better."""
+        self._do(self.page.set_viewport_size, {"width": width, "height": height})
+        self._do(self.page.emulate_media, color_scheme="dark" if dark else "light")
 
     def picture(self, path: Path) -> None:
         """What it looks like now, as a PNG: for who wants to see why a test failed."""
-        path.write_bytes(base64.b64decode(self.do("Page.captureScreenshot", format="png")["data"]))
+        self._do(self.page.screenshot, path=path)
+
+    def shut(self) -> None:
+        """As the user closes it. Its page gets no time to say anything."""
+        self._do(self.page.close)

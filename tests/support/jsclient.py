@@ -126,6 +126,8 @@ class Site:
             def do_GET(self) -> None:
                 if self.path.endswith(".js"):
                     self._answer("text/javascript", (CLIENT / self.path.lstrip("/")).read_bytes())
+                elif self.path.startswith("/sign-in"):  # where a page goes whose client has ended for good
+                    self._answer("text/html; charset=utf-8", b"<!doctype html><title>Sign in</title>")
                 else:
                     self._answer("text/html; charset=utf-8", site.page.encode())
 

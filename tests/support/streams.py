@@ -30,7 +30,7 @@ class Stream(Socket):
     ) -> None:
         self.reader, self.writer, self.status, self.fields = reader, writer, status, fields
         self.hello: dict[str, Any] = {}
-        self.last_id, self.retry, self.comments = "", 0, 0
+        self.last_id, self.retry, self.heartbeats = "", 0, 0
         self.loop = asyncio.get_running_loop()
 
     async def receive(self, *, within: float = DEADLINE) -> dict[str, Any]:
@@ -45,6 +45,10 @@ class Stream(Socket):
             return await self.event(within=within)
         frame = json.loads(fields["data"])
         assert frame["type"] == fields["event"], fields
+        if frame == {"type": "heartbeat"}:  # a sign of life, and no news
+            assert "id" not in fields, fields
+            self.heartbeats += 1
+            return await self.event(within=within)
         if frame["type"] == "hello":
             self.hello = frame
         position = frame.get("seq") if frame["type"] == "notification" else frame.get("to")
@@ -60,9 +64,7 @@ class Stream(Socket):
             if not line.endswith("\n"):
                 raise EOFError(line)
             assert "\r" not in line
-            if line.startswith(":"):
-                self.comments += 1
-            elif line != "\n":
+            if line != "\n":
                 name, _, value = line[:-1].partition(": ")
                 assert name in {"event", "data", "id", "retry"} - fields.keys(), line
                 fields[name] = value

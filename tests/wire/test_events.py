@@ -147,11 +147,11 @@ async def test_it_is_listed_counted_and_present_until_its_peer_is_gone(node: Nod
     assert node.connections(user) == []
 
 
-async def test_silence_is_filled_with_comments_and_is_no_fault_of_the_peer(node: Node, shop: str) -> None:
+async def test_silence_is_filled_with_heartbeats_and_is_no_fault_of_the_peer(node: Node, shop: str) -> None:
     user = node.user()
     stream = await listen(node, user.token())
     late = asyncio.ensure_future(stream.receive(within=30))
-    await eventually_async(lambda: stream.comments, within=5, what="a heartbeat")
+    await eventually_async(lambda: stream.heartbeats, within=5, what="a heartbeat")
     node.push(shop, user_id=user.id)
     assert (await late)["seq"] == 1
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from browser import browsing, needs_browser
+from browser import Chromium, needs_browser
 from wire import HS256_KEYS, Node, forged, running
 
 PAGE = b"""<!doctype html><title>listening</title><link rel="icon" href="data:,"><script>
@@ -86,12 +86,13 @@ def page() -> Iterator[str]:
 
 
 @needs_browser
-def test_an_event_source_misses_nothing_and_shows_nothing_twice(tmp_path: Path) -> None:
+def test_an_event_source_misses_nothing_and_shows_nothing_twice(tmp_path: Path, chromium: Chromium) -> None:
     with (
         page() as origin,
         running(tmp_path, signing_keys=HS256_KEYS, allowed_origins=origin) as node,
-        browsing(tmp_path) as browser,
+        chromium.profile() as tab,
     ):
+        browser = tab()
         user, shop = node.user(), node.client_token()
         signed_in = user.sign_in()
         first = forged(signed_in["access_token"], exp=int(time.time()) + 3)

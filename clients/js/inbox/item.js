@@ -37,7 +37,8 @@ export class Item {
     this.#words = words;
     const { title, body, category, created_at } = entry;
     const url = linkOf(entry, document.baseURI, links);
-    this.#mark = make("span", { className: "hidden", textContent: `${words.unread}: ` });
+    // Its own direction, or that of the title would be the one of this word.
+    this.#mark = make("span", { className: "hidden", dir: "auto", textContent: `${words.unread}: ` });
     this.title = make(url ? "a" : "button", { className: "title", dir: "auto" }, this.#mark, title);
     if (url) Object.assign(this.title, { href: url.href, rel: "noopener noreferrer" });
     else this.title.type = "button";
@@ -51,7 +52,7 @@ export class Item {
     const about = make("p", { className: "about" }, this.#time);
     if (category) about.append(make("span", { textContent: category, dir: "auto" }));
     // Where it leads to, if that is another site: a title can say anything.
-    if (url && url.origin !== location.origin) about.append(make("span", { textContent: url.host }));
+    if (url && url.origin !== location.origin) about.append(make("span", { textContent: url.host, dir: "ltr" }));
     this.#read = this.#button("read", () => does.read(this.entry));
     const text = make("div", { className: "text" }, this.title, this.body, about);
     const buttons = make("div", { className: "buttons" }, this.#read, this.#button("hide", () => does.hide(this.entry)));

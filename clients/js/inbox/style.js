@@ -31,9 +31,9 @@ svg { width: 1.125rem; height: 1.125rem; display: block; fill: none; stroke: cur
 .bell:hover, .bell[aria-expanded="true"] { background: var(--raised); }
 .bell svg { width: 1.375rem; height: 1.375rem; }
 .badge {
-  position: absolute; inset-block-start: 0.125rem; inset-inline-start: 1.375rem; min-width: 1.25rem; padding: 0 0.3125rem;
+  position: absolute; inset-block-start: -0.125rem; inset-inline-end: 0; min-width: 1.25rem; padding: 0 0.3125rem;
   border-radius: 0.625rem; background: var(--badge); color: var(--badge-text);
-  font: 600 0.75rem/1.25rem system-ui, sans-serif; text-align: center; font-variant-numeric: tabular-nums;
+  font-size: 0.75rem; line-height: 1.25rem; font-weight: 600; text-align: center; font-variant-numeric: tabular-nums;
 }
 
 .panel {
@@ -63,7 +63,7 @@ li + li { border-block-start: 1px solid var(--line); }
 li:hover { background: var(--raised); }
 li.unread::before { content: ""; position: absolute; inset-inline-start: 0.5625rem; inset-block-start: 1.1875rem; width: 0.5rem; height: 0.5rem; border-radius: 50%; background: var(--accent); }
 .text { flex: 1; min-width: 0; overflow-wrap: anywhere; }
-.title { display: block; max-width: 100%; width: fit-content; border-radius: 0.25rem; text-decoration: none; outline-offset: 1px; }
+.title { display: block; max-width: 100%; width: fit-content; margin-inline-end: auto; border-radius: 0.25rem; text-decoration: none; outline-offset: 1px; }
 .title:hover { text-decoration: underline; }
 .unread .title { font-weight: 650; }
 a.title { color: var(--accent); }

@@ -11,12 +11,13 @@ import { Api } from "./api.js";
 import { Events } from "./events.js";
 import { Link } from "./link.js";
 import { Log } from "./log.js";
+import { Page } from "./page.js";
+import { Renewal } from "./renewal.js";
 import { Backoff, GatewayError, afterEnd, claims } from "./rules.js";
 import { Tabs } from "./tabs.js";
 
 /** A connection that lived so long was a success: the next wait is a short one. */
 const SETTLED = 10000;
-const RENEW_AHEAD = 60000;
 /** So many failed upgrades in a row, while HTTP works, and sockets count as blocked; so much later they are tried again. */
 const BLOCKED = 3;
 const SOCKETS_AGAIN = 600000;
@@ -40,8 +41,8 @@ export class Client {
   #turn = 0;
   #failedUpgrades = 0;
   #expired = 0;
-  #renewing;
-  #sleeping = new Map();
+  #page;
+  #renewal;
 
   constructor(options) {
     this.#options = options;
@@ -51,7 +52,13 @@ export class Client {
     this.#log = new Log(events, () => this.#ackSoon(), (handler, frame) => this.#until(handler, frame));
     const tell = (message) => this.#tabs?.tell(message);
     this.#acks = new Acks(this.#log, options.storage, events, (done) => this.#ack(done), tell);
-    this.#watchPage("addEventListener");
+    this.#renewal = new Renewal(this.#api, this.#backoff, events);
+    // A page that is kept and stopped may not keep the connection that others need.
+    const left = () => {
+      if (this.leader) this.#acks.flush();
+      this.#leave("left");
+    };
+    this.#page = new Page(left, () => this.#start(), () => this.#link?.check());
     this.#start();
   }
 
@@ -151,7 +158,7 @@ export class Client {
       } else if (next === "after" && wait !== undefined) delay = wait;
       else delay = Math.max(next === "long" ? this.#backoff.long() : this.#backoff.next(), wait ?? 0);
       this.#to("waiting", { code, reason, delay });
-      await this.#sleep(delay, next === "backoff");
+      await this.#page.sleep(delay, next === "backoff");
     }
   }
 
@@ -174,7 +181,7 @@ export class Client {
     const end = await link.ended;
     this.#link = null;
     clearTimeout(again);
-    clearTimeout(this.#renewing);
+    this.#renewal.stop();
     if ((!link.greeted && end.code === 1006) || end.reason === "sockets_again") {
       // After an event stream a socket has one try. If a stream fails too, it is not sockets that are blocked.
       this.#failedUpgrades = events ? BLOCKED - 1 : this.#failedUpgrades + 1;
@@ -188,9 +195,9 @@ export class Client {
       this.#hello = frame;
       this.#expired = 0;
       if (!link.events) this.#failedUpgrades = 0;
-      this.#renewBefore(frame.token_expires_at, link);
+      this.#renewal.before(frame.token_expires_at, link);
     }
-    if (type === "reconnect" || type === "pong") return;
+    if (["reconnect", "pong", "heartbeat"].includes(type)) return;
     if (type === "error") return this.#events.fail(new GatewayError(frame.code, frame.detail));
     const log = this.#log;
     if (type === "hello" && log.user && log.user !== frame.user) return this.#stop(1008, "user_changed", true);
@@ -205,34 +212,13 @@ export class Client {
     }
   }
 
-  #renewBefore(expires, link) {
-    const left = Date.parse(expires) - Date.now();
-    // The clock of this machine may be wrong: then it is the gateway that says when the token has expired.
-    const wait = left > 0 ? Math.min(Math.max(left - Math.min(RENEW_AHEAD, left / 4), 1000), 1e9) : RENEW_AHEAD;
-    this.#renewing = setTimeout(() => this.#renew(link), wait);
-  }
-
-  async #renew(link) {
-    try {
-      this.#api.drop("renew");
-      const token = await this.#api.token();
-      // A stream cannot be told: another one takes its place.
-      if (link.events) link.end(1012, "renew", 0);
-      else this.#renewBefore((await link.ask({ type: "token", token })).token_expires_at, link);
-    } catch (error) {
-      if (link !== this.#link || error.code === "disconnected") return;
-      this.#events.fail(error);
-      this.#renewing = setTimeout(() => this.#renew(link), 1000 + this.#backoff.next());
-    }
-  }
-
   #stop(code, reason, everybody) {
     if (this.#over) return;
     if (everybody) this.#tabs?.tell({ closed: { code, reason } });
     this.#over = true;
     this.#leave(reason);
     this.#acks.stop();
-    this.#watchPage("removeEventListener");
+    this.#page.stop();
     this.#to("closed", { code, reason });
     this.#events.emit("close", { code, reason });
   }
@@ -243,7 +229,7 @@ export class Client {
     this.#link?.end(1000, reason);
     this.#tabs?.leave();
     this.#tabs = null;
-    for (const wake of this.#sleeping.keys()) wake();
+    this.#page.wake();
   }
 
   #to(state, more) {
@@ -251,39 +237,6 @@ export class Client {
     this.#events.emit("state", { state, leader: this.leader, ...more });
     if (this.leader) this.#tabs?.tell({ state, more });
   }
-
-  #watchPage(how) {
-    if (!globalThis.document) return;
-    globalThis[how]("online", this.#wake);
-    globalThis[how]("pagehide", this.#wake);
-    globalThis[how]("pageshow", this.#wake);
-    document[how]("visibilitychange", this.#wake);
-  }
-
-  /** Until then, or until it is over; `soon`: or until there may be a network again. */
-  #sleep(ms, soon) {
-    return new Promise((resolve) => {
-      const wake = () => {
-        clearTimeout(timer);
-        this.#sleeping.delete(wake);
-        resolve();
-      };
-      const timer = setTimeout(wake, ms);
-      this.#sleeping.set(wake, soon);
-    });
-  }
-
-  #wake = ({ type, persisted }) => {
-    if (type === "pagehide") {
-      // A page that the browser keeps, to go back to, may not keep the connection that others need.
-      if (this.leader) this.#acks.flush();
-      return this.#leave(type);
-    }
-    if (type === "pageshow") return void (persisted && this.#start());
-    if (document.hidden && type !== "online") return;
-    for (const [wake, soon] of this.#sleeping) if (soon) wake();
-    this.#link?.check();
-  };
 
   /** Call a handler until it succeeds or is taken off. Whether it did; not if the client was closed before. */
   async #until(handler, frame) {
@@ -294,7 +247,7 @@ export class Client {
         return true;
       } catch (error) {
         this.#events.fail(error, frame);
-        await this.#sleep(backoff.next());
+        await this.#page.sleep(backoff.next());
       }
     }
     return !this.#over;

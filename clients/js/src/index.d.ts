@@ -43,12 +43,13 @@ export interface Page {
   next: number | null;
 }
 
+/** What is undefined is left out. */
 export interface Query {
-  after?: number;
-  before?: number;
-  limit?: number;
-  unread?: boolean;
-  category?: string;
+  after?: number | undefined;
+  before?: number | undefined;
+  limit?: number | undefined;
+  unread?: boolean | undefined;
+  category?: string | undefined;
 }
 
 /**

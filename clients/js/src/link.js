@@ -5,8 +5,8 @@
 import { GatewayError } from "./rules.js";
 
 const HELLO_WITHIN = 15000;
-const PONG_WITHIN = 10000;
-const EVENTS = ["hello", "notification", "gap", "read", "withdrawn", "changed", "reconnect", "close"];
+const ANSWER_WITHIN = 10000;
+const EVENTS = ["hello", "notification", "gap", "read", "withdrawn", "changed", "reconnect", "heartbeat", "close"];
 
 export class Link {
   greeted = false;
@@ -49,6 +49,10 @@ export class Link {
     wire.onerror = () => this.end(1006);
   }
 
+  get over() {
+    return !this.#wire;
+  }
+
   /** Send a frame; its `ok`. Rejects with what the gateway refused, or when the connection ends first. */
   ask(frame) {
     return new Promise((resolve, reject) => {
@@ -63,7 +67,7 @@ export class Link {
     if (this.events || !this.greeted || this.#pinged) return;
     this.#pinged = true;
     this.#send({ type: "ping" });
-    this.#within(PONG_WITHIN);
+    this.#within(ANSWER_WITHIN);
   }
 
   end(code, reason = "", wait = this.#due && Math.max(0, this.#due - Date.now())) {
@@ -85,7 +89,7 @@ export class Link {
   #within(ms) {
     clearTimeout(this.#watch);
     this.#watch = setTimeout(() => {
-      if (!this.greeted || this.#pinged) this.end(1006, "silent");
+      if (!this.greeted || this.#pinged || this.events) this.end(1006, "silent");
       else this.check();
     }, ms);
   }
@@ -96,14 +100,16 @@ export class Link {
     if (type === "hello") {
       this.greeted = true;
       this.#silence = frame.heartbeat * 1000;
-    } else if (!this.greeted) throw type;
+      // Nobody can be asked on a stream; it has a sign of life that often by itself.
+      if (this.events) this.#silence += ANSWER_WITHIN;
+    } else if (type === "heartbeat" && !this.greeted) return;
+    else if (!this.greeted) throw type;
     else if (type === "reconnect") {
       this.#due = Date.now() + frame.after_ms;
       this.#leave = setTimeout(() => this.end(1012, frame.reason), frame.after_ms);
     }
     this.#pinged = false;
-    if (this.events) clearTimeout(this.#watch);
-    else if (this.greeted) this.#within(this.#silence);
+    this.#within(this.#silence);
     const asked = this.#waiting.get(ref);
     this.#waiting.delete(ref);
     if (!asked) this.#heard(frame);

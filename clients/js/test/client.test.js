@@ -9,6 +9,13 @@ beforeEach((context) => {
   stillTime(context);
   world = new World();
 });
+/** `ms` on a connection that is alive. */
+const alive = async (ms) => {
+  for (let left = ms; left > 0; left -= 20000) {
+    await pass(Math.min(20000, left));
+    if (world.wire.readyState === 1) world.wire.say({ type: world.wire.kind === "events" ? "heartbeat" : "pong" });
+  }
+};
 const acks = (wire = world.wire) => wire.of("ack").map(({ seq }) => seq);
 
 test("a ticket stands in the URL, and a name for the protocol", async () => {
@@ -158,14 +165,7 @@ test("renews on the open socket before the token expires, and the socket stays",
   const client = world.client();
   await settle();
   await world.hello({ token_expires_at: "2026-01-01T00:15:00Z" });
-  for (let minute = 0; minute < 14; minute++) {
-    await pass(20000);
-    world.wire.say({ type: "pong" });
-    await pass(20000);
-    world.wire.say({ type: "pong" });
-    await pass(20000);
-    world.wire.say({ type: "pong" });
-  }
+  await alive(14 * 60000);
   assert.deepEqual(world.asked, ["connect", "renew"]);
   const [frame] = world.wire.of("token");
   assert.equal(frame.token, jwt());
@@ -292,11 +292,13 @@ test("sockets that are blocked: an event stream in their place, and sockets agai
   assert.equal(world.wire.kind, "events", "still");
   assert.equal(world.wire.url.searchParams.get("after"), "1");
   await world.hello({ head: 1, after: 1, cursor: 1 });
-  await pass(602000);
+  const streams = world.wires.length;
+  await alive(602000);
+  assert.equal(world.wires.length, streams + 2);
   assert.deepEqual(world.wires.slice(-2).map(({ kind }) => kind), ["socket", "events"], "one try");
   await world.hello({ head: 1, after: 1, cursor: 1 });
   blocked = false;
-  await pass(600000);
+  await alive(600000);
   assert.equal(world.wire.kind, "socket");
   await world.hello({ head: 1, after: 1, cursor: 1 });
   world.wire.drop(1006);
@@ -309,10 +311,33 @@ test("a stream is renewed by another one", async () => {
   const client = world.client({ WebSocket: undefined });
   await settle();
   await world.hello({ token_expires_at: "2026-01-01T00:04:00Z" });
-  await pass(181000);
+  await alive(179000);
+  assert.equal(world.wires.length, 1, "its signs of life keep it");
+  await alive(2000);
   assert.deepEqual(world.asked, ["connect", "renew"]);
   assert.equal(world.wires.length, 2);
   assert.equal(world.wires[0].readyState, 3);
+  client.close();
+});
+
+test("a stream without a sign of life is dead: another one goes on where it was", async () => {
+  const client = world.client({ WebSocket: undefined });
+  await settle();
+  world.wire.say({ type: "heartbeat" });
+  assert.equal(client.state, "connecting", "a sign of life is no hello");
+  await pass(14000);
+  await world.hello({ heartbeat: 25 });
+  world.wire.say(note(1));
+  await pass(34000);
+  assert.equal(world.wires.length, 1);
+  await pass(2000);
+  assert.equal(world.wires[0].readyState, 3);
+  assert.equal(client.heard.state.at(-2).reason, "silent");
+  assert.equal(world.wires.length, 2);
+  assert.equal(world.wire.url.searchParams.get("after"), "1");
+  world.wire.say({ type: "heartbeat" });
+  await pass(15000);
+  assert.equal(world.wires[1].readyState, 3, "one that only says that it lives says no hello either");
   client.close();
 });
 

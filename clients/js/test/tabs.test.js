@@ -137,30 +137,38 @@ test("alone without locks, with a token that says nothing, or where locks are re
   for (const client of clients) client.close();
 });
 
-test("a page that the browser keeps gives the connection away, and catches up when it comes back", async (context) => {
-  const listeners = {};
-  const page = { addEventListener: (type, heard) => (listeners[type] ??= []).push(heard), removeEventListener() {} };
-  Object.assign(globalThis, page, { document: { ...page, hidden: false } });
-  context.after(() => ["addEventListener", "removeEventListener", "document"].forEach((name) => delete globalThis[name]));
-  const first = await tab();
-  const [mine] = ["pagehide", "pageshow"].map((type) => listeners[type][0]);
-  await world.hello();
-  world.wire.say(note(1));
-  const second = await tab();
-  mine({ type: "pagehide" });
-  await settle();
-  assert.deepEqual([first.leader, second.leader, world.wires.length], [false, true, 2]);
-  assert.equal(world.wires[0].of("ack").at(-1).seq, 1);
-  await world.hello({ head: 1, after: 1, cursor: 1, unread: 1 });
-  world.wire.say(note(2));
-  mine({ type: "pageshow", persisted: true });
-  await settle();
-  assert.deepEqual([first.state, first.heard.changed.length, first.unread], ["open", 1, 2], "2 is in the inbox");
-  world.wire.say(note(3));
-  await settle();
-  assert.deepEqual([first.shown(), second.shown()], [[1, 3], [2, 3]]);
-  second.close();
-  await settle();
-  assert.equal(first.leader, true);
-  first.close();
-});
+for (const how of [
+  { name: "keeps to go back to", left: ["pagehide"], back: ["pageshow"] },
+  { name: "keeps and stops", left: ["pagehide", "freeze"], back: ["resume", "pageshow"] },
+  { name: "stops because nobody looks at it", left: ["freeze"], back: ["resume"] },
+]) {
+  test(`a page that the browser ${how.name} gives the connection away, and catches up when it comes back`, async (context) => {
+    const listeners = {};
+    const page = { addEventListener: (type, heard) => (listeners[type] ??= []).push(heard), removeEventListener() {} };
+    Object.assign(globalThis, page, { document: { ...page, hidden: false } });
+    context.after(() => ["addEventListener", "removeEventListener", "document"].forEach((name) => delete globalThis[name]));
+    const first = await tab();
+    const mine = (event) => listeners[event.type]?.[0](event);
+    mine({ type: "pageshow" });
+    await world.hello();
+    assert.equal(world.wires.length, 1, "a page that is only shown starts nothing");
+    world.wire.say(note(1));
+    const second = await tab();
+    for (const type of how.left) mine({ type });
+    await settle();
+    assert.deepEqual([first.leader, second.leader, world.wires.length], [false, true, 2]);
+    assert.equal(world.wires[0].of("ack").at(-1).seq, 1);
+    await world.hello({ head: 1, after: 1, cursor: 1, unread: 1 });
+    world.wire.say(note(2));
+    for (const type of how.back) mine({ type });
+    await settle();
+    assert.deepEqual([first.state, first.heard.changed.length, first.unread], ["open", 1, 2], "2 is in the inbox");
+    world.wire.say(note(3));
+    await settle();
+    assert.deepEqual([first.shown(), second.shown()], [[1, 3], [2, 3]]);
+    second.close();
+    await settle();
+    assert.equal(first.leader, true);
+    first.close();
+  });
+}
