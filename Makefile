@@ -92,13 +92,13 @@ define install
 endef
 
 # What tests want of the system beside Python. Where it cannot be installed those tests are skipped, and say so; on CI a
-# skip for that reason is a failure.
+# skip for that reason is a failure. RUNLEVEL=1: Debian starts no service that it installs.
 $(VENV)/.system: | $(PY)
-	@missing=; for program in strace chromium nodejs npm; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
+	@missing=; for program in strace chromium nodejs npm nginx openssl; do command -v $$program >/dev/null || missing="$$missing $$program"; done; \
 	if [ -z "$$missing" ]; then :; \
 	elif command -v apt-get >/dev/null && [ "$$(id -u)" -eq 0 ]; then \
 	  echo "installing$$missing, which some tests use …"; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } \
+	  { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; } \
 	    >$(VENV)/system.log 2>&1 || echo "$$missing could not be installed (see $(VENV)/system.log)" >&2; \
 	else echo "some tests want$$missing, and are skipped without" >&2; fi
 	@touch $@
