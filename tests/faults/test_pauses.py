@@ -46,6 +46,8 @@ async def stop_between_writes(node: FastNode) -> None:
     """SIGSTOP, but not while it holds the one lock that writers of SQLite have: nobody could revoke anything then."""
     while True:
         os.kill(node.pid, signal.SIGSTOP)
+        # A thread that is still inside the kernel may be about to get the lock.
+        await eventually_async(partial(stands_still, node.pid), what="every thread stands still")
         with contextlib.closing(sqlite3.connect(node.database, timeout=0, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -55,6 +57,12 @@ async def stop_between_writes(node: FastNode) -> None:
                 continue
             connection.execute("ROLLBACK")
             return
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process has stopped: kill() returns before they have (proc_pid_stat(5), state T)."""
+    stats = [task.joinpath("stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 async def by_command(node: FastNode, session: str) -> None:
