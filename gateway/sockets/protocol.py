@@ -139,12 +139,13 @@ class SocketProtocol(asyncio.Protocol):
         if self._state != _HANDSHAKE:
             return
         limits, conversation = self._parsers.limits, self._conversation
-        if limits.reject == "close" and wire.travels(code) and isinstance(conversation, Conversation):
+        conversation = conversation.unasked() if isinstance(conversation, Upgrade) else conversation
+        if limits.reject == "close" and wire.travels(code) and conversation is not None:
             self._transport.write(conversation.switching() + wire.close_frame(code, reason))
             self._state = _CLOSING
             self._arm(limits.close_timeout if linger is None else linger)
         else:
-            self.deny(wire.denial(reason, conversation.path if isinstance(conversation, Conversation) else "/"))
+            self.deny(wire.denial(reason, "/" if conversation is None else conversation.path))
 
     def deny(self, response: bytes) -> None:
         if self._state == _HANDSHAKE:

@@ -87,6 +87,11 @@ class Upgrade:
             self._refuse()
         return waited
 
+    def unasked(self) -> Conversation | None:
+        """What would have begun in its turn, for a server that stops before. None: it was no handshake, and is told."""
+        self._admission.leave(self)
+        return self._conversation()
+
     def gone(self, code: int, reason: str) -> None:
         """The peer is away."""
         if self._admission.leave(self):

@@ -10,8 +10,11 @@ import pytest
 
 from gateway.ports import Handled, Transport
 from gateway.sockets.admission import EACH_TURN, Admission
+from gateway.sockets.framing import Parsers
 from gateway.sockets.handshake import OVERLOADED_EXTENSION, Conversation
+from gateway.sockets.protocol import SocketProtocol
 from gateway.sockets.upgrade import Asked, Upgrade
+from gateway.sockets.wire import WireLimits
 
 
 class House:
@@ -145,3 +148,51 @@ async def test_one_that_has_waited_for_too_long_is_refused_by_the_application() 
     house.decide.set()
     await settle()
     assert house.asked == ["/1"]
+
+
+class Line:
+    """What a protocol writes to, as far as a refusal goes."""
+
+    def __init__(self) -> None:
+        self.written, self.closed = b"", False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(
+    ("reject", "key", "answer"),
+    [
+        ("close", "dGhlIHNhbXBsZSBub25jZQ==", [b"HTTP/1.1 101 ", b"\x88\x0a" + (1012).to_bytes(2) + b"draining"]),
+        ("http", "dGhlIHNhbXBsZSBub25jZQ==", [b"HTTP/1.1 403 ", b'"instance": "/ws"']),
+        ("close", "short", [b"HTTP/1.1 400 "]),
+    ],
+)
+async def test_one_that_waits_when_the_server_stops_is_told_so_in_its_own_language(
+    reject: Any, key: str, answer: list[bytes]
+) -> None:
+    config: Any = SimpleNamespace(asgi_version="3.0", root_path="", loaded_app=None)
+    state: Any = SimpleNamespace(tasks=set(), connections=set())
+    admission = Admission(at_once=0, waiting=1)
+    protocol = SocketProtocol(Parsers(WireLimits(reject=reject)), admission, config, state, {})
+    line: Any = Line()
+    protocol.connection_made(line)
+    headers = [
+        (b"host", b"a"), (b"upgrade", b"websocket"), (b"connection", b"upgrade"),
+        (b"sec-websocket-version", b"13"), (b"sec-websocket-key", key.encode()),
+    ]  # fmt: skip
+    protocol.requested(Asked("GET", b"/ws?token=secret", headers, False, None, None))
+    assert line.written == b"", "its turn has not come"
+    protocol.shutdown()
+    assert line.written.startswith(answer[0])
+    assert all(part in line.written for part in answer)
+    assert b"secret" not in line.written
+    protocol.shutdown()  # again, in any state
+    protocol.connection_lost(None)
+    assert state.connections == set()
+    assert admission.enter(Upgrade(admission, config=config, server_state=state, app_state={})), "its place is free"
