@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test faults fuzz mutants check docs coverage bench soak lock audit clean
+.PHONY: help serve test nightly faults fuzz mutants check docs coverage bench soak lock audit clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ serve: $(VENV)/.runtime ## run the gateway on 127.0.0.1:8000 (settings: the envi
 
 test: $(VENV)/.dev $(VENV)/.system $(VENV)/.npm ## run all tests (ARGS="-k revoked -x" passes on to pytest)
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal -m "not nightly" $(ARGS)
+
+nightly: $(VENV)/.dev $(VENV)/.system ## run the tests that are too long for every commit
+	@$(VENV)/bin/pytest -q -n 2 --dist worksteal -m nightly $(ARGS)
 
 faults: $(VENV)/.dev ## run every row of the fault matrix (FAULTS_SEEDS=10: each with ten seeds; FAULTS_SEED=n: with that one)
 	@$(VENV)/bin/pytest -q -n 2 --dist worksteal tests/faults $(ARGS)

@@ -41,6 +41,10 @@ from gateway.publish import Publisher, Push
 
 router = APIRouter(tags=["notifications"], route_class=LeanRoute)
 _SECURITY = [{"oauth2": [PUSH]}, {"bearer": []}]
+_ABOUT_KEYS = {
+    "Link": '<https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>; rel="describedby"'
+}
+"""Section 2.7 of that draft: who sends no key that is one is shown where it is written what one is."""
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -51,7 +55,7 @@ def idempotency_key(request: Request) -> str | None:
     key = str(found[0].decode("latin-1"))
     if len(found) > 1 or pushes.KEY.fullmatch(key) is None:
         detail = f"An Idempotency-Key is one header field of 1 to {pushes.MAX_KEY} visible ASCII characters."
-        raise Refusal(400, "idempotency_key_invalid", detail)
+        raise Refusal(400, "idempotency_key_invalid", detail, headers=_ABOUT_KEYS)
     return key
 
 

@@ -155,6 +155,6 @@ def _typed(password: str) -> str:
 
 
 def _weaker(stored: str) -> bool:
-    # Not passlib's needs_update: that one also "upgrades" a hash that is stronger than ours, and overlooks the passes.
+    # Not passlib's needs_update: that one also "upgrades" a hash that is stronger than ours.
     parsed = argon2.from_string(stored)
     return bool(parsed.type != "id" or parsed.version < 0x13 or parsed.memory_cost < MEMORY or parsed.rounds < TIME)

@@ -1,6 +1,7 @@
 """The Autobahn test suite, sections 1–7, 9 and 10, against the gateway's protocol classes. No part of ``make test``.
 
-It is written in Python 2. Without it its cases are covered by WSF-01 … WSF-12 and ``tests/wire/test_frames.py``.
+It is written in Python 2: whoever has one runs it by hand, and docs/security.md claims no result of it. What RFC 6455
+asks is shown without it, by frames of our own (WSF-01 … WSF-12).
 
     python2.7 -m pip install autobahntestsuite
     PYTHONPATH=tests/support .venv/bin/python -m tests.security.autobahn python2.7

@@ -31,6 +31,14 @@ DIRECTIVES = {
     "frame-ancestors": "'none'",
 }
 
+NO_MARKUP = {"require-trusted-types-for": "'script'", "trusted-types": "'none'"}
+PAGES = {
+    "/docs": DIRECTIVES,
+    "/console": DIRECTIVES | NO_MARKUP | {"img-src": "'self'"},
+    "/demo": DIRECTIVES | NO_MARKUP | {"img-src": "data:"},
+}
+"""Every page, and what its policy allows."""
+
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
@@ -102,13 +110,16 @@ def test_API_17_metrics_need_a_scope_or_have_a_port_of_their_own(node: Node, gua
 # -- what it is ----------------------------------------------------------------------------------------------------
 
 
-def test_API_18_the_page_may_load_and_run_nothing_but_what_is_served_here(node: Node) -> None:
-    answer = node.request("GET", "/docs", expect=200)
+@pytest.mark.parametrize("page", PAGES)
+def test_API_18_the_page_may_load_and_run_nothing_but_what_is_served_here(node: Node, page: str) -> None:
+    answer = node.request("GET", page, expect=200)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     (policy,) = answer.headers.get_list("content-security-policy")
-    assert dict(part.split(" ", 1) for part in policy.split("; ")) == DIRECTIVES
+    assert dict(part.split(" ", 1) for part in policy.split("; ")) == PAGES[page]
+    assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+    assert answer.headers.get_list("referrer-policy") == ["no-referrer"]
     assert answer.headers["x-frame-options"] == "DENY"
-    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["cache-control"] in ("no-store", "no-cache"), "nobody is shown an old one"
     assert not re.search(r"//|\son\w+=|style=|<style|javascript:", answer.text.partition("<head>")[2])
     assert all("src=" in tag for tag in re.findall(r"<script\b[^>]*>", answer.text))
     for address in re.findall(r'(?:src|href)="([^"]+)"', answer.text):

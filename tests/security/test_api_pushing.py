@@ -98,6 +98,8 @@ def test_API_05_a_key_that_is_none_is_refused_and_stores_nothing(node: Node, sho
     assert (status, fields["content-type"]) == (400, "application/problem+json")
     assert problem["code"] in ("idempotency_key_invalid", "bad_request")
     assert f"`{problem['code']}`" in DOCUMENTED, "where a client reads what a key is"
+    if problem["code"] == "idempotency_key_invalid":
+        assert fields["link"].endswith('-idempotency-key-header/>; rel="describedby"')
     assert node.inbox(user.token())["head"] == 0
 
 

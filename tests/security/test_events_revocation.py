@@ -85,9 +85,9 @@ async def test_REV_03_the_streams_of_another_node_end_within_a_second_on_events(
     token, other = user.token(), user.token()
     stream, spared = await listen(there, token), await listen(there, other)
     await asyncio.to_thread(here.revoke, session=claims_of(token)["sid"])
-    began = time.monotonic()
+    answered = time.monotonic()
     assert await stream.until_closed() == ([], REVOKED)
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - answered < 1
     assert await refusal(there, token) == REVOKED
     await spared.close()
 

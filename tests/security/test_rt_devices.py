@@ -90,7 +90,7 @@ async def test_RT_08_it_ends_the_sessions_on_the_other_node_too(pair: list[FastN
         end(here, user)
     answered = time.monotonic()
     assert await device.until_closed() == ([], close)
-    assert time.monotonic() - answered < 2, "every node reads the database twice a second"
+    assert time.monotonic() - answered < 1, "every node reads the database twice a second"
     over(there, other, code=close[1])
     assert await there.refusal(other["access_token"]) == close
     await beside.quiet()

@@ -10,16 +10,36 @@ import json
 import secrets
 import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 from cluster import Cluster
+from faulty import FastNode
 from hostile import refused_over_http
-from wire import Node, User, claims_of, eventually
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from wire import Node, User, claims_of, eventually, eventually_async
 
 REVOKED = (1008, "token_revoked")
+
+
+@pytest.fixture(scope="module")
+def pair(cluster: Cluster) -> list[FastNode]:
+    """Two nodes that have nothing in common but a PostgreSQL database."""
+    return cluster(2)
+
+
+@pytest.fixture(params=["one node on SQLite", "two nodes on PostgreSQL"])
+def places(request: pytest.FixtureRequest) -> tuple[Node, Node]:
+    """Here and there: on one node the same."""
+    if request.param == "one node on SQLite":
+        node: Node = request.getfixturevalue("node")
+        return node, node
+    here, there = request.getfixturevalue("pair")
+    return here, there
 
 
 @contextlib.contextmanager
@@ -139,8 +159,8 @@ async def test_RT_03_of_fifty_at_once_all_get_the_same_successor(node: Node) -> 
         node.request("GET", "/auth/me", token=one, expect=200)
 
 
-async def test_RT_03_of_fifty_at_once_over_two_nodes_all_get_the_same_successor(cluster: Cluster) -> None:
-    here, there = cluster(2)
+async def test_RT_03_of_fifty_at_once_over_two_nodes_all_get_the_same_successor(pair: list[FastNode]) -> None:
+    here, there = pair
     user = here.user()
     token = user.sign_in()["refresh_token"]
     limits = httpx2.Limits(max_connections=25, max_keepalive_connections=25)
@@ -182,18 +202,21 @@ def test_RT_04_whose_answer_was_lost_may_ask_again(node: Node) -> None:
     assert refresh(node, again["refresh_token"])["refresh_token"] != again["refresh_token"]
 
 
-async def test_RT_05_the_grace_is_for_the_direct_predecessor_only(node: Node) -> None:
-    signed_in = node.user().sign_in()
-    device = await node.open(signed_in["access_token"])
+async def test_RT_05_the_grace_is_for_the_direct_predecessor_only(places: tuple[Node, Node]) -> None:
+    here, there = places
+    signed_in = here.user().sign_in()
+    device, beside = [await node.open(signed_in["access_token"]) for node in places]
     first = signed_in["refresh_token"]
-    second = refresh(node, first)["refresh_token"]
-    third = refresh(node, second)
-    assert refresh(node, second)["refresh_token"] == third["refresh_token"], "the direct one"
-    assert refresh(node, first, expect=401)["code"] == "bad_credentials"
-    assert await device.closed(within=1) == REVOKED
-    for token in (first, second, third["refresh_token"]):
-        refused(node, token)
-    refused_over_http(node, third["access_token"], code="token_revoked")
+    second = refresh(there, first)["refresh_token"]
+    third = refresh(here, second)
+    assert refresh(there, second)["refresh_token"] == third["refresh_token"], "the direct one"
+    assert refresh(here, first, expect=401)["code"] == "bad_credentials"
+    for one in (device, beside):
+        assert await one.closed(within=1) == REVOKED
+    for node in places:
+        for token in (first, second, third["refresh_token"]):
+            refused(node, token)
+        refused_over_http(node, third["access_token"], code="token_revoked")
 
 
 async def test_RT_05_a_made_up_token_ends_nobody_s_session(node: Node) -> None:
@@ -211,49 +234,65 @@ async def test_RT_05_a_made_up_token_ends_nobody_s_session(node: Node) -> None:
     refresh(node, fresh)
 
 
-def clones(node: Node, user: User, count: int) -> list[tuple[str, str]]:
+async def clones(user: User, count: int) -> list[tuple[str, str]]:
     """More sessions of a user, each with its refresh token: put into the store, for a sign-in takes its time."""
     like = claims_of(user.token())["sid"]
-    made = []
-    with database(node) as connection:
-        columns = [row[1] for row in connection.execute("PRAGMA table_info(sessions)")]
-        values = ", ".join({"id": "?", "refresh_hash": "?"}.get(column, column) for column in columns)
-        for _ in range(count):
-            session = secrets.token_hex(13)
-            token = f"{session}.0.{secrets.token_urlsafe(32)}"
-            made.append((session, token))
-            connection.execute(
-                f"INSERT INTO sessions ({', '.join(columns)}) SELECT {values} FROM sessions WHERE id = ?",
-                [session, digest(token), like],
+    made = [(session := secrets.token_hex(13), f"{session}.0.{secrets.token_urlsafe(32)}") for _ in range(count)]
+    engine = create_async_engine(str(user.node.settings["database_url"]))
+    try:
+        async with engine.begin() as connection:
+            columns = list((await connection.execute(text("SELECT * FROM sessions WHERE false"))).keys())
+            values = ", ".join({"id": ":id", "refresh_hash": ":hash"}.get(column, column) for column in columns)
+            await connection.execute(
+                text(f"INSERT INTO sessions ({', '.join(columns)}) SELECT {values} FROM sessions WHERE id = :like"),
+                [{"id": session, "hash": digest(token), "like": like} for session, token in made],
             )
+    finally:
+        await engine.dispose()
     return made
 
 
-async def test_RT_06_what_a_refresh_made_during_a_revocation_is_worth_nothing_after_it(node: Node) -> None:
-    sessions = clones(node, node.user(), 200)
-    won = 0
-    headers = {"Authorization": f"Bearer {node.admin}"}
-    async with (
-        httpx2.AsyncClient(base_url=node.url, timeout=30, verify=False) as client,
-        httpx2.AsyncClient(base_url=node.url, timeout=30, verify=False, headers=headers) as admin,
-    ):
+async def test_RT_06_what_a_refresh_made_during_a_revocation_is_worth_nothing_after_it(
+    places: tuple[Node, Node],
+) -> None:
+    """Refreshed at one node, revoked at the other, and the other way round."""
+    here, _ = places
+    sessions = await clones(here.user(), 200)
+    minted: list[str] = []
+    headers = {"Authorization": f"Bearer {here.admin}"}
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def speaking_to(node: Node, **more: Any) -> httpx2.AsyncClient:
+            client = httpx2.AsyncClient(base_url=node.url, timeout=30, verify=False, **more)
+            return await stack.enter_async_context(client)
+
+        clients = [await speaking_to(node) for node in places]
+        admins = [await speaking_to(node, headers=headers) for node in places]
         for number, (session, token) in enumerate(sessions):
+            at = number // 2 % 2
+            client, beside, admin = clients[at], clients[1 - at], admins[1 - at]
             asked = client.post("/auth/refresh", json={"refresh_token": token})
             revoked = admin.post("/admin/revocations", json={"session": session})
             if number % 2:  # a refresh reads before it writes: the revocation begins some round trips later
                 ahead = asyncio.ensure_future(asked)
-                for _ in range(number // 2 % 6):
+                for _ in range(number // 4 % 6):
                     await client.get("/healthz")
                 answer, done = await asyncio.gather(ahead, revoked)
             else:
                 done, answer = await asyncio.gather(revoked, asked)
             assert done.status_code == 201
             if answer.status_code == 200:
-                won += 1
                 made = answer.json()
-                me = await client.get("/auth/me", headers={"Authorization": f"Bearer {made['access_token']}"})
-                assert (me.status_code, me.json()["code"]) == (401, "token_revoked")
+                minted.append(made["access_token"])
+                me = await beside.get("/auth/me", headers={"Authorization": f"Bearer {made['access_token']}"})
+                assert (me.status_code, me.json()["code"]) == (401, "token_revoked"), "where it was revoked, at once"
                 token = made["refresh_token"]
-            again = await client.post("/auth/refresh", json={"refresh_token": token})
+            again = await (client, beside)[number % 2].post("/auth/refresh", json={"refresh_token": token})
             assert again.status_code == 401
-    assert 0 < won < 200, "neither side always wins: it was a race"
+        last = time.monotonic()
+        await eventually_async(lambda: time.monotonic() > last + 1, what="a second has passed")
+        for access_token in minted[-20:]:
+            for client in clients:
+                me = await client.get("/auth/me", headers={"Authorization": f"Bearer {access_token}"})
+                assert (me.status_code, me.json()["code"]) == (401, "token_revoked")
+    assert 0 < len(minted) < 200, "neither side always wins: it was a race"

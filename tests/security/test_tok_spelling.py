@@ -16,6 +16,11 @@ from hostile import SIGNING_KEYS, Victim, by_es256, forge, header, refused_over_
 from rawpeer import Raw
 from wire import Node, running
 
+P99 = 0.05
+"""Seconds."""
+ROUNDS = 3
+"""A machine that had something else to do is asked again: what is slow by itself is slow each time."""
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
@@ -146,14 +151,19 @@ def test_TOK_14_a_megabyte_of_token_is_refused_at_once_and_costs_nothing(victim:
     requests = [(bearer(large), 431), (upgrade(large), 414), (bearer(within), 401), (bearer("." * 6000), 401)]
     for request, status in requests:
         assert status_of(node, request) == status
-    took = []
     before = node.resident()
-    for request, status in requests * 30:
-        began = time.perf_counter()
-        assert status_of(node, request) == status
-        took.append(time.perf_counter() - began)
+    slowest = []
+    for _ in range(ROUNDS):
+        took = []
+        for request, status in requests * 30:
+            began = time.perf_counter()
+            assert status_of(node, request) == status
+            took.append(time.perf_counter() - began)
+        slowest.append(statistics.quantiles(took, n=100)[98])
+        if slowest[-1] < P99:
+            break
     assert node.resident() - before < 4 << 20
-    assert statistics.median(took) < 0.05  # security.md says the p99, but this machine may have something else to do
+    assert min(slowest) < P99, slowest
 
 
 async def test_TOK_15_a_member_that_stands_twice_is_refused(victim: Victim) -> None:

@@ -10,18 +10,21 @@ import asyncio
 import contextlib
 import json
 import secrets
-import sqlite3
 import sys
 import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rawpeer import CLOSE, Raw, frame, head
+from servers import Postgres, short_directory
 from streams import asking
 from wire import ADMIN_PASSWORD, HS256_KEYS, Node, eventually, forged
+
+from tests.security.keeping import InPostgres, InSqlite, Kept
 
 PIECE = 16
 
@@ -197,19 +200,30 @@ class Prober:
         peer.shut()
 
 
-@pytest.fixture(scope="module", params=["debug", "info"])
+@pytest.fixture(
+    scope="module",
+    params=["debug on SQLite", "info on PostgreSQL", pytest.param("debug on PostgreSQL", marks=pytest.mark.nightly)],
+)
 def aftermath(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Node, Canaries]]:
-    """A gateway on which every canary has been used everywhere, at that log level."""
-    node = Node(tmp_path_factory.mktemp("secrets"), signing_keys=HS256_KEYS, log_level=request.param).spawn()
-    try:
-        yield node, use_everywhere(node)
-    finally:
-        node.kill()
+) -> Iterator[tuple[Node, Canaries, Kept]]:
+    """A gateway on which every canary has been used everywhere, at that log level, and where it keeps its data."""
+    level, _, store = request.param.partition(" on ")
+    with contextlib.ExitStack() as stack:
+        directory = tmp_path_factory.mktemp("secrets")
+        more: dict[str, Any] = {}
+        kept: Kept = InSqlite(directory)
+        if store == "PostgreSQL":
+            server = Postgres(stack.enter_context(short_directory("pg"))).start()
+            stack.callback(server.stop, how="immediate")
+            kept = on_server = InPostgres(server)
+            more["database_url"] = on_server.url
+        node = Node(directory, signing_keys=HS256_KEYS, log_level=level, **more).spawn()
+        stack.callback(node.kill)
+        yield node, use_everywhere(node, kept), kept
 
 
-def use_everywhere(node: Node) -> Canaries:
+def use_everywhere(node: Node, kept: Kept) -> Canaries:
     """The work itself: every canary on every way in, while all is well and while it is not."""
     canaries = Canaries()
     prober = Prober(node, canaries)
@@ -260,24 +274,17 @@ def use_everywhere(node: Node) -> Canaries:
     for grant in ({"grant_type": "client_credentials", "scope": "admin"}, {"grant_type": garbage}):
         prober.http("POST", "/auth/token", data=grant, auth=(client_id, secret))
     # Now it breaks inside: a 500, and after that the database is away altogether.
-    with contextlib.closing(sqlite3.connect(node.directory / "gateway.db")) as database:
-        database.execute("CREATE TRIGGER broken BEFORE UPDATE ON sessions BEGIN SELECT RAISE(ABORT, 'broken'); END")
-        database.execute("CREATE TRIGGER broken2 BEFORE INSERT ON sessions BEGIN SELECT RAISE(ABORT, 'broken'); END")
-        database.commit()
+    kept.break_sessions()
     prober.http("POST", "/auth/login", json={"username": user.username, "password": user.password})
     prober.http("POST", "/auth/refresh", json={"refresh_token": rotated["refresh_token"]})
     prober.http("POST", "/auth/token", data={"grant_type": "refresh_token", "refresh_token": rotated["refresh_token"]})
     prober.http("POST", "/auth/logout", token=valid)
-    with contextlib.closing(sqlite3.connect(node.directory / "gateway.db")) as database:
-        database.execute("DROP TRIGGER broken")
-        database.execute("DROP TRIGGER broken2")
-        database.commit()
-    away = node.directory / "away.db"
-    (node.directory / "gateway.db").rename(away)
+    kept.mend_sessions()
+    kept.leave()
     prober.http("POST", "/auth/login", json={"username": user.username, "password": user.password})
     prober.http("POST", "/auth/refresh", json={"refresh_token": rotated["refresh_token"]})
     prober.http("POST", "/notifications", token=node.admin, json={"user_id": user.id, "title": "t"})
-    away.rename(node.directory / "gateway.db")
+    kept.come_back()
     eventually(lambda: node.request("GET", "/readyz").status_code == 200, what="ready again")
     # Reuse of the old refresh token after the grace is another path: the session ends.
     prober.http("POST", "/auth/logout", token=rotated["access_token"])
@@ -286,8 +293,8 @@ def use_everywhere(node: Node) -> Canaries:
     return canaries
 
 
-def test_WSH_02_what_was_sent_reached_every_kind_of_end(aftermath: tuple[Node, Canaries]) -> None:
-    node, canaries = aftermath
+def test_WSH_02_what_was_sent_reached_every_kind_of_end(aftermath: tuple[Node, Canaries, Kept]) -> None:
+    node, canaries, _ = aftermath
     wanted = {101, 200, 400, 401, 403, 404, 405, 413, 414, 422, 431, 500, 503, 1008}
     assert wanted <= canaries.statuses.keys(), (wanted - canaries.statuses.keys(), canaries.statuses)
     assert node.process is not None
@@ -299,30 +306,28 @@ def test_WSH_02_what_was_sent_reached_every_kind_of_end(aftermath: tuple[Node, C
     assert canaries.found(f"x{canaries.secrets['garbage'][5:30]}y".encode()), "the measure itself"
 
 
-def test_WSH_02_no_piece_of_a_credential_is_in_the_log(aftermath: tuple[Node, Canaries]) -> None:
-    node, canaries = aftermath
+def test_WSH_02_no_piece_of_a_credential_is_in_the_log(aftermath: tuple[Node, Canaries, Kept]) -> None:
+    node, canaries, _ = aftermath
     for line in node.log.read_bytes().splitlines():
         assert canaries.found(line) == [], line[:2000]
 
 
-def test_WSH_02_no_piece_of_a_credential_is_in_a_file_of_the_database(aftermath: tuple[Node, Canaries]) -> None:
-    node, canaries = aftermath
-    files = [path for path in node.directory.rglob("*") if path.is_file() and path != node.log]
-    assert {"gateway.db", "gateway.db-wal"} <= {path.name for path in files}
-    for path in files:
-        assert canaries.found(path.read_bytes()) == [], path
+def test_WSH_02_no_piece_of_a_credential_is_in_a_file_of_the_database(aftermath: tuple[Node, Canaries, Kept]) -> None:
+    _, canaries, kept = aftermath
+    for text, path in kept.words().items():
+        assert canaries.found(text) == [], path
 
 
-def test_WSH_02_no_piece_of_a_credential_is_in_an_answer_or_the_metrics(aftermath: tuple[Node, Canaries]) -> None:
-    node, canaries = aftermath
+def test_WSH_02_no_piece_of_a_credential_is_in_an_answer_or_the_metrics(aftermath: tuple[Node, Canaries, Kept]) -> None:
+    node, canaries, _ = aftermath
     metrics = node.request("GET", "/metrics", token=node.admin, expect=200).content
     assert b"gateway_" in metrics
     for what, content in [*canaries.answers, ("metrics", metrics)]:
         assert canaries.found(content) == [], (what, content[:2000])
 
 
-def test_WSH_02_no_piece_of_a_credential_is_in_the_process_list(aftermath: tuple[Node, Canaries]) -> None:
-    node, canaries = aftermath
+def test_WSH_02_no_piece_of_a_credential_is_in_the_process_list(aftermath: tuple[Node, Canaries, Kept]) -> None:
+    node, canaries, _ = aftermath
     line = Path(f"/proc/{node.pid}/cmdline").read_bytes()
     assert Path(sys.executable).name.encode() in line
     assert canaries.found(line) == []
