@@ -18,7 +18,7 @@ from itertools import chain
 from gateway.errors import StoreUnavailable, TooManyAttempts
 from gateway.model import millis
 from gateway.ports import Clock, Failures
-from gateway.underway import Barrier, Count, UnderWay, longest_wait
+from gateway.underway import Barrier, Count, UnderWay, Visit, longest_wait
 
 WIDER = 5
 """So many times as often as an address may a network fail; and an address with the secrets of all clients together."""
@@ -83,8 +83,9 @@ class Attempts:
         ]
         # Whoever is under way is not waited for: hundreds may ask at once with a secret that is right.
         counts = list(chain.from_iterable(barriers))
-        self._refuse(barriers, await self._kept([count.key for count in counts]))
-        yield _Counted(self, counts, [])
+        until = await self._kept([count.key for count in counts])
+        self._refuse(barriers, until)
+        yield _Counted(self, counts, until, [])
 
     def _of_address(self, host: str, network: str) -> list[Barrier]:
         if not host:
@@ -103,39 +104,31 @@ class Attempts:
 
     @asynccontextmanager
     async def _admitted(self, barriers: Sequence[Barrier], *, forgiving: Barrier) -> AsyncIterator[Attempt]:
-        counts = list(chain.from_iterable(barriers))
-        keys = [count.key for count in counts]
-        until = await self._admit(barriers, keys)
+        visit = self._under_way.newcomer(barriers)
         try:
+            await self._admit(visit)
             now = millis(self._clock())
-            yield _Counted(self, counts, [count.key for count in forgiving if until.get(count.key, 0) > now])
+            forgiven = [count.key for count in forgiving if visit.until.get(count.key, 0) > now]
+            yield _Counted(self, list(chain.from_iterable(barriers)), visit.until, forgiven)
         finally:
-            self._under_way.leave(keys)
+            self._under_way.leave(visit)
 
-    async def _admit(self, barriers: Sequence[Barrier], keys: Sequence[bytes]) -> Mapping[bytes, int]:
-        """Be admitted when there is room for one more failure even if all that are under way fail: what is kept."""
-        until: Mapping[bytes, int] = {}
+    async def _admit(self, visit: Visit) -> None:
+        """Be admitted when there is room for one more failure even if all that are under way fail."""
         while True:
-            placed = await self._under_way.room(barriers, keys, until)
-            admitted = False
+            await self._under_way.room(visit)
+            # Whoever fails while the database is asked may be in its answer or not: counted as if not.
+            failed: Counter[bytes] = Counter()
+            self._looks.append(failed)
             try:
-                # Whoever fails while the database is asked may be in its answer or not: counted as if not.
-                failed: Counter[bytes] = Counter()
-                self._looks.append(failed)
-                try:
-                    until = await self._kept(keys)
-                finally:
-                    self._looks = [look for look in self._looks if look is not failed]
-                self._refuse(barriers, until)
-                ahead = {key: self._under_way.at(key) - placed + failed[key] for key in keys}
-                admitted = not self._wait(barriers, until, ahead)
-                if admitted:
-                    if not placed:
-                        self._under_way.enter(keys)  # in the same turn as the decision
-                    return until
+                visit.until = await self._kept(visit.keys)
             finally:
-                if placed and not admitted:
-                    self._under_way.leave(keys)
+                self._looks = [look for look in self._looks if look is not failed]
+            self._refuse(visit.barriers, visit.until)
+            ahead = {key: self._under_way.at(key) - visit.placed + failed[key] for key in visit.keys}
+            if not self._wait(visit.barriers, visit.until, ahead):
+                self._under_way.enter(visit)  # in the same turn as the decision
+                return
 
     async def _kept(self, keys: Sequence[bytes]) -> Mapping[bytes, int]:
         until = {**await self._failures.until(keys)}
@@ -157,18 +150,28 @@ class Attempts:
     ) -> tuple[int, Count] | None:
         return longest_wait(barriers, until, ahead, now=millis(self._clock()))
 
-    async def _failed(self, counts: Sequence[Count]) -> None:
-        now = millis(self._clock())
+    async def _failed(self, counts: Sequence[Count], until: Mapping[bytes, int]) -> None:
+        now, written = millis(self._clock()), False
         try:
             await self._failures.add([(count.key, count.step, count.full) for count in counts], now=now)
+            written = True
         except StoreUnavailable:
+            pass
+        finally:  # whoever went away meanwhile has failed too
             for count in counts:
-                since = max(now, self._unwritten.pop(count.key, 0))
-                self._unwritten[count.key] = min(since + count.step, now + count.full)
-            while len(self._unwritten) > UNWRITTEN:
-                del self._unwritten[next(iter(self._unwritten))]
-        for look in self._looks:
-            look.update(count.key for count in counts)
+                if not written or self._unwritten.get(count.key, 0) > now:  # the database knows of these alone
+                    self._remember(count, until.get(count.key, 0), now)
+            for look in self._looks:
+                look.update(count.key for count in counts)
+
+    def _remember(self, count: Count, until: int, now: int) -> None:
+        """Count one more failure beside the database, upon what that was known to keep."""
+        if until > now + 2 * count.full:  # a clock was set back
+            until = 0
+        since = max(now, until, self._unwritten.pop(count.key, 0))
+        self._unwritten[count.key] = min(since + count.step, now + count.full)
+        while len(self._unwritten) > UNWRITTEN:
+            del self._unwritten[next(iter(self._unwritten))]
 
     async def _succeeded(self, keys: Sequence[bytes]) -> None:
         for key in keys:
@@ -179,13 +182,15 @@ class Attempts:
 
 
 class _Counted(Attempt):
-    """``forgiven``: the keys whose counts a success takes back."""
+    """``until``: what was kept when it was admitted. ``forgiven``: the keys whose counts a success takes back."""
 
-    def __init__(self, attempts: Attempts, counts: Sequence[Count], forgiven: Sequence[bytes]) -> None:
-        self._attempts, self._counts, self._forgiven = attempts, counts, forgiven
+    def __init__(
+        self, attempts: Attempts, counts: Sequence[Count], until: Mapping[bytes, int], forgiven: Sequence[bytes]
+    ) -> None:
+        self._attempts, self._counts, self._until, self._forgiven = attempts, counts, until, forgiven
 
     async def failed(self) -> None:
-        await self._attempts._failed(self._counts)
+        await self._attempts._failed(self._counts, self._until)
 
     async def succeeded(self) -> None:
         await self._attempts._succeeded(self._forgiven)

@@ -11,6 +11,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from gateway.errors import TooManySignIns
 from gateway.model import millis
@@ -62,14 +63,18 @@ def _new_turn() -> asyncio.Future[None]:
 
 
 @dataclass(slots=True, eq=False)
-class _Waiter:
-    """Stands in the line of the first count of a barrier that is in its way. When its ``turn`` has come it has its
-    place."""
+class Visit:
+    """One who may fail, and counts for ``keys``. ``number``: who came earlier has a lower one. ``until``: what is known
+    to be kept. ``line``: of the first count of a barrier that is in the way, while they stand there; when their
+    ``turn`` has come they are ``placed``."""
 
+    number: int
     barriers: Sequence[Barrier]
     keys: Sequence[bytes]
-    until: Mapping[bytes, int]
-    line: bytes
+    until: Mapping[bytes, int] = field(default_factory=dict)
+    placed: bool = False
+    waits: bool = False
+    line: bytes | None = None
     turn: asyncio.Future[None] = field(default_factory=_new_turn)
 
 
@@ -78,12 +83,14 @@ class UnderWay:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._came = 0
         self._places: Counter[bytes] = Counter()
-        self._lines: dict[bytes, deque[_Waiter]] = {}
+        self._lines: dict[bytes, deque[Visit]] = {}
         self._waiting = 0
 
     @property
     def waiting(self) -> int:
+        """How many have waited and have not entered yet."""
         return self._waiting
 
     def at(self, key: bytes) -> int:
@@ -92,80 +99,116 @@ class UnderWay:
 
     def crowded(self, barriers: Sequence[Barrier]) -> bool:
         """Whether ``room`` would refuse who comes now."""
-        return self._waiting >= WAITING and (self._in_the_way(barriers, {}) or self._before(barriers)) is not None
-
-    async def room(self, barriers: Sequence[Barrier], keys: Sequence[bytes], until: Mapping[bytes, int]) -> bool:
-        """Return when there is room beside those who have a place, by what is known to be kept (``until``). Whoever
-        has waited for it has a place now (True), who need not wait has none yet (False): ``enter`` takes it. Raises
-        TooManySignIns, at once, if too many wait."""
-        line = self._in_the_way(barriers, until) or self._before(barriers)
-        if line is None:
+        if self._waiting < WAITING:
             return False
-        if self._waiting >= WAITING:
-            raise TooManySignIns
-        waiter = _Waiter(barriers, keys, until, line)
-        self._lines.setdefault(line, deque()).append(waiter)
-        self._waiting += 1
-        try:
-            await waiter.turn
-        except asyncio.CancelledError:
-            if waiter.turn.cancelled():
-                self._give_up(waiter)
-            else:  # its turn came in the same moment
-                self.leave(keys)
-            raise
-        finally:
-            self._waiting -= 1
-        return True
+        return (self._in_the_way(barriers, {}) or self._before(barriers, self._came + 1)) is not None
 
-    def enter(self, keys: Sequence[bytes]) -> None:
-        """Take a place, until ``leave``."""
-        self._places.update(keys)
+    def newcomer(self, barriers: Sequence[Barrier]) -> Visit:
+        """Somebody comes. ``leave`` is called when they are gone, whatever has happened until then."""
+        self._came += 1
+        return Visit(self._came, barriers, [count.key for count in chain.from_iterable(barriers)])
 
-    def leave(self, keys: Sequence[bytes]) -> None:
+    async def room(self, visit: Visit) -> None:
+        """Return when there is room beside the others who have a place, by what ``visit`` knows to be kept. Whoever has
+        waited for it is placed now, who need not wait is not yet: ``enter`` does it. Who is placed and has learnt that
+        there is no room gives the place back and waits where they stood. Raises TooManySignIns, at once, if too many
+        wait."""
+        placed = visit.placed
+        if placed:
+            self._give_back(visit)
+        line = self._line_for(visit)
+        if line is None:
+            if placed:
+                self._place(visit)
+            return
+        if not visit.waits:
+            if self._waiting >= WAITING:
+                raise TooManySignIns
+            visit.waits = True
+            self._waiting += 1
+        visit.turn = _new_turn()
+        self._stand(visit, line)
+        if placed:
+            self._move_up(visit.keys)
+        await visit.turn
+
+    def enter(self, visit: Visit) -> None:
+        """Their place is theirs until they ``leave``."""
+        if not visit.placed:
+            self._place(visit)
+        self._waits_no_more(visit)
+
+    def leave(self, visit: Visit) -> None:
         """One less: who waited for that has the place, in the same turn of the loop and in order."""
-        for key in keys:
+        self._waits_no_more(visit)
+        if visit.placed:
+            self._give_back(visit)
+            self._move_up(visit.keys)
+        elif visit.line is not None:
+            self._lines[visit.line].remove(visit)
+            self._move_up([visit.line])  # whoever stood behind may have been held up by what this one knew
+
+    def _place(self, visit: Visit) -> None:
+        self._places.update(visit.keys)
+        visit.placed = True
+
+    def _give_back(self, visit: Visit) -> None:
+        visit.placed = False
+        for key in visit.keys:
             self._places[key] -= 1
             if not self._places[key]:
                 del self._places[key]
+
+    def _waits_no_more(self, visit: Visit) -> None:
+        self._waiting -= visit.waits
+        visit.waits = False
+
+    def _stand(self, visit: Visit, line: bytes) -> None:
+        """By when they came: who stood in another line, or had a place for a moment, is not passed for that."""
+        visit.line, standing = line, self._lines.setdefault(line, deque())
+        at = len(standing)
+        while at and standing[at - 1].number > visit.number:
+            at -= 1
+        standing.insert(at, visit)
+
+    def _move_up(self, keys: Sequence[bytes]) -> None:
         for key in keys:
-            self._move_up(key)
+            line = self._lines.get(key)
+            while line and self._moves_up(line, key):
+                pass
+            if line is not None and not line:
+                del self._lines[key]
 
-    def _move_up(self, key: bytes) -> None:
-        line = self._lines.get(key)
-        known = 0  # what the first of the line knows of ``key`` goes for those behind them
-        while line:
-            first = line[0]
-            if first.turn.done():  # it has gone away
-                line.popleft()
-                continue
-            known = max(known, first.until.get(key, 0))
-            in_the_way = self._in_the_way(first.barriers, {**first.until, key: known})
-            if in_the_way == key:
-                return
-            line.popleft()
-            if in_the_way is None:
-                self._places.update(first.keys)
-                first.turn.set_result(None)
-            else:
-                first.line = in_the_way
-                self._lines.setdefault(in_the_way, deque()).append(first)
-        if line is not None:
-            del self._lines[key]
+    def _moves_up(self, line: deque[Visit], key: bytes) -> bool:
+        """Whether the first of the line ``key`` has stood there long enough."""
+        first = line[0]
+        gone = first.turn.done()
+        another = None if gone else self._line_for(first)
+        if another == key:
+            return False
+        line.popleft()
+        first.line = None
+        if line:  # what the first of the line knows of ``key`` goes for those behind them
+            known = max(first.until.get(key, 0), line[0].until.get(key, 0))
+            line[0].until = {**line[0].until, key: known}
+        if another is not None:
+            self._stand(first, another)
+        elif not gone:
+            self._place(first)
+            first.turn.set_result(None)
+        return True
 
-    def _give_up(self, waiter: _Waiter) -> None:
-        line = self._lines.get(waiter.line, deque())
-        if waiter in line:
-            line.remove(waiter)
-            if not line:
-                del self._lines[waiter.line]
+    def _line_for(self, visit: Visit) -> bytes | None:
+        return self._in_the_way(visit.barriers, visit.until) or self._before(visit.barriers, visit.number)
 
-    def _before(self, barriers: Sequence[Barrier]) -> bytes | None:
-        """A line that nobody may pass, though they would fit: whoever stands there may know more of what is kept. At
-        an account the innocent pass those whose network has failed there."""
-        return next(
-            (barrier[0].key for barrier in barriers if len(barrier) == 1 and barrier[0].key in self._lines), None
-        )
+    def _before(self, barriers: Sequence[Barrier], number: int) -> bytes | None:
+        """A line that may not be passed by who came later, though they would fit: whoever stands there may know more of
+        what is kept. At an account the innocent pass those whose network has failed there."""
+        for barrier in barriers:
+            line = self._lines.get(barrier[0].key)
+            if len(barrier) == 1 and line and line[0].number < number:
+                return barrier[0].key
+        return None
 
     def _in_the_way(self, barriers: Sequence[Barrier], until: Mapping[bytes, int]) -> bytes | None:
         """The line to stand in; None if nobody is under way that need be waited for."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -360,6 +361,68 @@ async def test_failures_count_while_they_cannot_be_written(door: Door) -> None:
     assert await door.try_("right") == "sign-in-address", "and afterwards"
     door.now += WINDOW
     assert await door.try_("right") == "in"
+
+
+async def test_what_cannot_be_written_counts_upon_what_is_kept_and_what_is_written_upon_that(door: Door) -> None:
+    assert await door.tries(6) == {"out": 6}
+    door.failures.writable = False
+    assert await door.tries(6) == {"out": 4, "sign-in-address": 2}
+    door.failures.writable = True
+    door.now += 2 * STEP
+    assert await door.tries(6) == {"out": 2, "sign-in-address": 4}
+
+
+async def test_who_goes_away_while_their_failure_is_written_has_failed(door: Door) -> None:
+    await door.tries(9)
+    adding, add = asyncio.Event(), door.failures.add
+
+    async def stalls(counts: Sequence[tuple[bytes, int, int]], *, now: int) -> None:
+        adding.set()
+        await asyncio.Event().wait()
+
+    door.failures.add = stalls  # type: ignore[method-assign]
+    guessing = asyncio.create_task(door.try_())
+    await adding.wait()
+    guessing.cancel()
+    await asyncio.wait([guessing])
+    door.failures.add = add  # type: ignore[method-assign]
+    assert await door.try_() == "sign-in-address"
+    assert door.nobody
+
+
+async def test_who_stood_behind_one_who_knew_more_and_went_away_need_not_wait(door: Door) -> None:
+    await door.tries(9)
+    door.verifying.clear()
+    trying = [asyncio.create_task(door.try_("right", account=f"user {number}", address=HOME)) for number in range(2)]
+    await until(lambda: door.attempts._under_way.waiting == 1)
+    neighbour = asyncio.create_task(door.try_("right", account="user 2", address=HOME))
+    await until(lambda: door.attempts._under_way.waiting == 2)
+    door.now += WINDOW  # by now there is room, which nobody has told them
+    trying[1].cancel()
+    await until(lambda: ("user 2", HOME) in door.verified)
+    door.verifying.set()
+    await asyncio.wait([*trying, neighbour])
+    assert door.nobody
+
+
+async def test_a_crowd_that_learns_of_failures_one_by_one_goes_in_in_order(door: Door) -> None:
+    door.verifying.clear()
+    trying = [asyncio.create_task(door.try_("right", account=f"user {number}")) for number in range(30)]
+    await until(lambda: door.attempts._under_way.waiting == 20)
+    ((count,), _) = door.attempts._of_address(*places(HOME))
+    door.failures.rows[count.key] = int(door.now * 1000) + 5 * count.step  # five have failed at another node
+    late = []
+    for number in range(10):
+        trying[number].cancel()  # one place after another
+        late.append(asyncio.create_task(door.try_("right", account=f"late {number}")))
+        turns = itertools.count(-10)
+        await until(lambda: next(turns) > 0)  # noqa: B023 - it is awaited here. Who has the place has asked, and knows
+    door.verifying.set()
+    await asyncio.wait([*trying, *late])
+    came = [account for account, _ in door.verified]
+    assert came[10:] == [f"user {number}" for number in range(10, 30)] + [f"late {number}" for number in range(10)]
+    assert door.failures.reads <= 10 + 2 * 30 + 10
+    assert door.nobody
 
 
 async def test_what_could_not_be_written_is_bounded(door: Door) -> None:

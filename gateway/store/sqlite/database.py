@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
     InvalidRequestError,
     NotSupportedError,
     ProgrammingError,
+    SQLAlchemyError,
 )
 
 from gateway.errors import StoreUnavailable
@@ -75,8 +76,19 @@ class _Desk:
             with connection.begin():
                 return work(connection)
         except BaseException:
-            self._let_go(thread)  # whatever state it is in, the pool sees to it
+            self._clean_up(connection)
+            self._let_go(thread)
             raise
+
+    def _clean_up(self, connection: Connection) -> None:
+        # SQLAlchemy leaves a transaction open whose COMMIT has failed, and does not see whether a connection is broken
+        # at BEGIN, which goes past it.
+        try:
+            driver = connection.connection.driver_connection
+            assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows a type
+            driver.rollback()
+        except (sqlite3.Error, SQLAlchemyError):
+            connection.invalidate()
 
     def _let_go(self, thread: int) -> None:
         connection = self._kept.pop(thread, None)
@@ -269,12 +281,11 @@ class SqliteDatabase:
 
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
-    for statement in (
-        "PRAGMA busy_timeout=100",
-        "PRAGMA wal_checkpoint(TRUNCATE)",
-        f"PRAGMA busy_timeout={BUSY_MS}",
-    ):
-        connection.execute(statement).close()
+    connection.execute("PRAGMA busy_timeout=100").close()
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}").close()
 
 
 def _text(error: BaseException) -> str:
