@@ -1,7 +1,7 @@
 /**
  * Makes gateway.min.js: the modules of src/ as one, without comments, indentation and the imports between them. It
- * does not parse: the sources keep to this, that a comment has lines of its own, an import is one line, and a template
- * holds no `#` and no template.
+ * does not parse: the sources keep to this, that a comment has lines of its own, an import is one line, a template holds
+ * no `#` and no template, and a constant has the same name in two modules only if it has the same value.
  *
  *   node strip.mjs           writes the file
  *   node strip.mjs --check   fails if it is not what the sources make
@@ -9,7 +9,9 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-const MODULES = ["rules", "progress", "events", "log", "link", "api", "tabs", "acks", "page", "renewal", "client", "connect"];
+/** In the order of which gzip makes the least. None needs another before it is called. */
+const MODULES = ["page", "log", "link", "acks", "progress", "events", "renewal", "client", "tabs", "rules", "api", "connect"];
+const NUMBER = /^const ([A-Z_]+) = (\d+);$/gm;
 const at = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 const stripped = (source) =>
@@ -33,21 +35,25 @@ const shortened = (source) => {
 const letter = (number) => (number < 26 ? "" : letter(Math.floor(number / 26) - 1)) + String.fromCharCode(97 + (number % 26));
 
 /**
- * Without the blanks and line breaks around signs that need none, and with short names for the constants of modules;
- * strings, templates and regular expressions stay as they are.
+ * Without the blanks and line breaks around signs that need none, with `let` for `const`, and with short names for the
+ * constants of modules, or the numbers that they are. Strings, templates and regular expressions stay as they are.
  */
 const tightened = (source) => {
   const constants = [...source.matchAll(/^const ([A-Z_]+) =/gm)].map(([, name]) => name);
+  const numbers = new Map([...source.matchAll(NUMBER)].map(([, name, digits]) => [name, digits.replace(/000+$/, ({ length }) => `e${length}`)]));
+  const short = (name) => numbers.get(name) ?? (constants.includes(name) ? `$${letter(constants.indexOf(name))}` : name);
   const tight = (part, index) => {
     if (index % 2) return part;
     return part
-      .replace(/\b[A-Z_]+\b/g, (name) => (constants.includes(name) ? `$${letter(constants.indexOf(name))}` : name))
+      .replace(/\bconst /g, "let ")
+      .replace(/\b[A-Z_]+\b/g, short)
       .replace(/(?<![\w"`)\]])\n|\n(?![\w#])/g, "")
       .replace(/ ?([{}()[\],:;=?&|<>!*/]) ?/g, "$1")
-      .replace(/ ([-+]) (?!\1)/g, "$1")
+      .replace(/ ?([-+]) (?!\1)| (?=[-+]=)/g, "$1")
+      .replace(/(?<=[(,=:])\((\w+)\)(?==>)/g, "$1")
       .replace(/;(?=})| $/g, "");
   };
-  return source.split(/("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|\/(?![ *])(?:[^/\\\n]|\\.)+\/[gms]*)/).map(tight).join("");
+  return source.replace(NUMBER, "").split(/("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`|\/(?![ *])(?:[^/\\\n]|\\.)+\/[gms]*)/).map(tight).join("");
 };
 
 const made =

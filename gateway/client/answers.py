@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from gateway.client.errors import (
@@ -89,9 +90,18 @@ def _field_errors(problem: Mapping[str, Any]) -> tuple[FieldError, ...]:
 
 
 def _seconds(answer: Answer) -> float:
-    """Of ``Retry-After`` in seconds; a gateway sends no dates, and one from elsewhere is passed over."""
+    """Of ``Retry-After`` (RFC 9110, section 10.2.3): seconds from a gateway, from a proxy before it perhaps a date.
+
+    That counts from the ``Date`` of the same answer: the clock of this machine may be wrong.
+    """
     value = answer.headers.get("retry-after", "")
-    return min(float(value), LONGEST_WAIT) if value.isdecimal() else 0.0
+    if value.isdecimal():
+        return min(float(value), LONGEST_WAIT)
+    try:
+        until, now = (parsedate_to_datetime(text) for text in (value, answer.headers.get("date", "")))
+        return min(max((until - now).total_seconds(), 0.0), LONGEST_WAIT)
+    except (OverflowError, TypeError, ValueError):
+        return 0.0
 
 
 def understood(make: Callable[[], T], answer: Answer, *, url: str) -> T:

@@ -229,6 +229,35 @@ def test_the_wait_that_is_asked_for_is_kept_and_jitter_comes_on_top(scene: Begin
     assert one.waits == [3.25, 2.5]
 
 
+SENT = {"Date": "Sat, 21 Nov 2026 12:00:00 GMT"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "after"),
+    [
+        ({"Retry-After": "Sat, 21 Nov 2026 12:00:20 GMT", **SENT}, 20),
+        ({"Retry-After": "Saturday, 21-Nov-26 12:00:20 GMT", **SENT}, 20),
+        ({"Retry-After": "Sat, 21 Nov 2026 13:00:20 +0100", **SENT}, 20),
+        ({"Retry-After": "Sun, 22 Nov 2026 12:00:00 GMT", **SENT}, 3600),
+        ({"Retry-After": "9" * 400}, 3600),
+        ({"Retry-After": "Sat, 21 Nov 2026 11:59:00 GMT", **SENT}, 0),
+        ({"Retry-After": "Sat, 21 Nov 2026 12:00:20 GMT"}, 0),
+        ({"Retry-After": "Sat, 21 Nov 2026 12:00:20 -0000", **SENT}, 0),
+        ({"Retry-After": "Sat, 21 Nov 2026 12:00:20 GMT", "Date": "today"}, 0),
+        ({"Retry-After": "Sat, 21 Nov 2026 12:00:20 +99999999999999", **SENT}, 0),
+        ({"Retry-After": "-5", **SENT}, 0),
+        ({"Retry-After": "soon", **SENT}, 0),
+    ],
+)
+def test_a_proxy_may_say_until_when_and_no_clock_here_has_to_be_right(
+    scene: Begin, headers: dict[str, str], after: float
+) -> None:
+    one = scene(problem(503, "store_unavailable", headers), attempts=1)
+    with pytest.raises(Unavailable) as caught:
+        one.push()
+    assert caught.value.after == after
+
+
 def test_a_wait_beyond_the_deadline_is_not_begun(scene: Begin) -> None:
     one = scene(problem(429, "rate_limited", {"Retry-After": "31"}, instance="/notifications"))
     with pytest.raises(RateLimited) as caught:

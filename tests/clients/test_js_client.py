@@ -151,6 +151,29 @@ def test_it_is_acknowledged_when_the_handler_has_succeeded_and_not_before(
     listener.until(lambda _: state(second) == "acknowledged", what="acknowledged")
 
 
+def test_one_that_dies_between_handler_and_acknowledgement_is_told_again_and_only_what_was_not_done(
+    node: Node, shop: str, listen: Callable[..., Listener]
+) -> None:
+    user = node.user()
+    session = {"refresh_token": user.sign_in()["refresh_token"]}
+    first = listen(node, user, held=True, **session)
+    first.until_open()
+    done, handled = (node.push(shop, user_id=user.id)["id"] for _ in range(2))
+    first.until(lambda it: it.shown() == [1, 2], what="shown")
+    first.call("release", 1)
+
+    def state(id: str) -> str:
+        return str(node.request("GET", f"/notifications/{id}", token=shop, expect=200).json()["state"])
+
+    first.until(lambda _: state(done) == "acknowledged", what="acknowledged")
+    first.process.kill()  # it has shown the second, and said so to nobody
+    first.process.wait(10)
+    assert state(handled) == "stored"
+    again = listen(node, user, **session)
+    again.until(lambda _: state(handled) == "acknowledged", what="acknowledged by the next")
+    assert again.shown() == [2]
+
+
 def test_what_the_user_has_read_and_hidden(node: Node, shop: str, listen: Callable[..., Listener]) -> None:
     user = node.user()
     one, other = listen(node, user), listen(node, user)

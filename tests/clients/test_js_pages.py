@@ -179,6 +179,31 @@ def test_a_tab_that_the_browser_freezes_gives_the_connection_away(site: Site, ta
     assert len(node.connections(user)) == 1
 
 
+def test_a_tab_that_crashes_while_it_handles_loses_nothing(site: Site, tab: Callable[[], Browser]) -> None:
+    """What its handlers had not done with is acknowledged by the tab that takes over, which has shown it once."""
+    node, user = signed_in(site)
+    shop = node.client_token()
+    first, second = tab(), tab()
+    for one in (first, second):
+        one.go(site.url)
+        is_open(one)
+    first.run("client.on('notification', () => new Promise(() => {})), 0")
+    ids = [node.push(shop, user_id=user.id, title=title)["id"] for title in ("one", "two")]
+    for one in (first, second):
+        shows(one, ["one", "two"])
+
+    def states() -> set[str]:
+        return {node.request("GET", f"/notifications/{id}", token=shop, expect=200).json()["state"] for id in ids}
+
+    assert first.run("client.leader")
+    assert states() == {"stored"}
+    first.crash()
+    second.until("client.leader && client.state === 'open'")
+    eventually(lambda: states() == {"acknowledged"})
+    node.push(shop, user_id=user.id, title="three")
+    shows(second, ["one", "two", "three"])
+
+
 def test_a_page_whose_sockets_are_blocked_hears_all_the_same(site: Site, tab: Callable[[], Browser]) -> None:
     """Sockets go where nobody answers, as behind a proxy that lets no upgrade through."""
     node, user = signed_in(site)
@@ -208,14 +233,17 @@ def test_a_page_that_one_leaves_lets_go_and_goes_on_when_one_comes_back(site: Si
         page = tab()
         page.go(site.url)
         is_open(page)
-        node.push(shop, user_id=user.id, title="one")
-        shows(page, ["one"])
+        node.push(shop, user_id=user.id, title="zero")  # this is acknowledged at once, the next a second later
+        id = node.push(shop, user_id=user.id, title="one")["id"]
+        shows(page, ["zero", "one"])
         page.go("about:blank")  # what was handled is said before it goes
         eventually(lambda: node.connections(user) == [])
+        receipt = f"/notifications/{id}"
+        eventually(lambda: node.request("GET", receipt, token=shop, expect=200).json()["state"] == "acknowledged")
         node.push(shop, user_id=user.id, title="two")
         page.back()
         page.until(f"{TITLES}.at(-1) === 'two'")
-        assert page.run(TITLES) in (["one", "two"], ["two"])
+        assert page.run(TITLES) in (["zero", "one", "two"], ["two"])
         page.go(site.url)
         is_open(page)
         node.push(shop, user_id=user.id, title="three")

@@ -47,7 +47,8 @@ def run(page: Browser, node: Node, user: User, code: str) -> None:
 
 
 def test_the_event_source_of_the_protocol(start: Callable[..., Node], tab: Callable[[], Browser]) -> None:
-    node = start(access_token_ttl=2, token_leeway=0)  # so that it has to get itself another ticket
+    # So that it has to get itself another ticket. It has that long from the sign-in to the first one.
+    node = start(access_token_ttl=4, token_leeway=0)
     user, shop, page = node.user(), node.client(), tab()
     run(page, node, user, f"{snippet('protocol.md')} await listen();")
     node.push(node.client_token(shop), user_id=user.id, title="one")

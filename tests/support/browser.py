@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from playwright.async_api import Browser as Process
-from playwright.async_api import BrowserContext, ConsoleMessage, Locator, Page, async_playwright
+from playwright.async_api import BrowserContext, ConsoleMessage, Error, Locator, Page, async_playwright
 
 DEADLINE = 30.0
 PROGRAM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -154,6 +154,11 @@ class Browser:
     def picture(self, path: Path) -> None:
         """What it looks like now, as a PNG: for who wants to see why a test failed."""
         self._do(self.page.screenshot, path=path)
+
+    def crash(self) -> None:
+        """The process of its page ends at once, as one does that has run out of memory."""
+        with contextlib.suppress(Error):
+            self._do(self.page.goto, "chrome://crash")
 
     def shut(self) -> None:
         """As the user closes it. Its page gets no time to say anything."""

@@ -102,12 +102,16 @@ class Listener:
 
 
 class Site:
-    """A web site of its own origin: one page, ``clients/js`` beside it, and ``POST /token`` for who is signed in."""
+    """A web site of its own origin: one page, ``clients/js`` beside it, and ``POST /token`` for who is signed in.
+
+    ``scripts``: what else it has, by path.
+    """
 
     def __init__(self, page: str) -> None:
         self.page = page
         self.node: Node | None = None
         self.refresh_token = ""
+        self.scripts: dict[str, str] = {}
         self._turn = threading.Lock()
         site = self
 
@@ -124,7 +128,9 @@ class Site:
                     self.wfile.write(body)
 
             def do_GET(self) -> None:
-                if self.path.endswith(".js"):
+                if script := site.scripts.get(self.path):
+                    self._answer("text/javascript", script.encode())
+                elif self.path.endswith(".js"):
                     self._answer("text/javascript", (CLIENT / self.path.lstrip("/")).read_bytes())
                 elif self.path.startswith("/sign-in"):  # where a page goes whose client has ended for good
                     self._answer("text/html; charset=utf-8", b"<!doctype html><title>Sign in</title>")

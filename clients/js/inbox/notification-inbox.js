@@ -3,14 +3,10 @@
  * beside this directory says what a page can set, style and hear. It keeps nothing: no token, no notification.
  */
 import { connect } from "../gateway.min.js";
-import { Entries } from "./entries.js";
+import { Listing } from "./listing.js";
 import { View } from "./view.js";
 import { WORDS } from "./words.js";
 
-const PAGE = 30;
-/** More than this is not kept of a list that nobody looks at: it is loaded again when somebody does. */
-const KEPT = 200;
-const LARGEST_PAGE = 200;
 /** A connection that is away for so short a time is nobody's concern. */
 const PATIENCE = 3000;
 const SETTABLE = ["client", "getToken", "words"];
@@ -20,17 +16,13 @@ const HTMLElement = globalThis.HTMLElement ?? Object; // where a page is only re
 export class NotificationInbox extends HTMLElement {
   static observedAttributes = ["open", "url", "token-url", "links"];
   #view;
-  #entries = new Entries();
+  #listing;
   #given = {};
   #client = null;
   #own = false;
-  #rev = 0;
   #off = [];
   #starting = false;
-  #drawing;
   #patience;
-  #loading = null;
-  #ended = null;
   #focus = false;
 
   constructor() {
@@ -38,12 +30,13 @@ export class NotificationInbox extends HTMLElement {
     this.#view = new View(this.attachShadow({ mode: "open" }), {
       toggle: (open = !this.open) => this.#toggle(open, true),
       select: (entry, event) => this.#select(entry, event),
-      read: (entry) => this.#read({ ids: [entry.id] }, () => this.#client.markRead(entry.id)),
-      hide: (entry) => this.#hide(entry),
-      readAll: () => this.#readAll(),
-      older: () => this.#older(),
-      again: () => this.#again(),
+      read: (entry) => this.#listing.markRead(entry),
+      hide: (entry) => this.#listing.hide(entry),
+      readAll: () => this.#listing.readAll(),
+      older: () => this.#listing.older(),
+      again: () => this.#listing.again(),
     });
+    this.#listing = new Listing(this.#view, () => this.open);
   }
 
   /** A client of the page's own (`connect`), used and not closed here; else the one that this element has made. */
@@ -130,10 +123,11 @@ export class NotificationInbox extends HTMLElement {
 
   #start() {
     this.#stop();
-    const view = this.#view;
+    const { words } = this;
     const language = this.closest("[lang]")?.lang || navigator.language;
-    view.build(this.words, this.getAttribute("links"), language);
+    this.#view.build(words, this.getAttribute("links"), language);
     const client = this.#given.client ?? this.#connect();
+    this.#listing.begin(client, words);
     if (client) this.#listen(client);
     if (this.open) this.#opened(true);
   }
@@ -158,9 +152,9 @@ export class NotificationInbox extends HTMLElement {
     this.#client = client;
     const heard = {
       notification: (notification) => this.#came(notification),
-      read: (frame) => this.#changed(frame.rev, () => this.#entries.read(frame)),
-      withdrawn: (frame) => this.#changed(frame.rev, () => this.#entries.remove(frame.id)),
-      changed: ({ rev }) => this.#changed(rev, () => this.#reload()),
+      read: (frame) => this.#listing.read(frame),
+      withdrawn: (frame) => this.#listing.withdrawn(frame),
+      changed: (frame) => this.#listing.changed(frame),
       unread: (count) => this.#count(count),
       state: (event) => this.#state(event),
       close: (end) => this.#close(end),
@@ -176,29 +170,18 @@ export class NotificationInbox extends HTMLElement {
     this.#off = [];
     if (this.#own) this.#client.close();
     this.#own = false;
-    this.#client = this.#loading = this.#ended = null;
-    this.#entries.forget();
-    this.#rev = 0;
+    this.#client = null;
+    this.#listing.end();
     clearTimeout(this.#patience);
-    clearTimeout(this.#drawing);
-    this.#drawing = undefined;
     this.#view.end();
   }
 
   // -- what is heard --
 
   #came(notification) {
-    if (!this.#entries.add(notification)) return;
-    if (!this.open && this.#entries.size > KEPT) this.#entries.forget();
+    if (!this.#listing.came(notification)) return;
     this.#view.announce(notification.title);
     this.#say("notification", notification);
-    this.#draw();
-  }
-
-  #changed(rev, apply) {
-    this.#rev = rev;
-    apply();
-    this.#draw();
   }
 
   #count(unread) {
@@ -211,21 +194,14 @@ export class NotificationInbox extends HTMLElement {
     this.#patience = undefined;
     if (event.state === "open" || event.state === "closed") this.#view.notices("offline", null);
     else this.#patience = setTimeout(() => this.#view.notices("offline", this.words.offline), PATIENCE);
-    if (event.state === "open") {
-      this.#view.notices("failed", null);
-      if (this.open && this.#entries.next === undefined) this.#reload();
-    }
+    if (event.state === "open") this.#listing.connected();
     this.#say("state", event);
   }
 
-  /** For good. Whose session is over may not go on reading what was shown. */
   #close(end) {
-    this.#ended = end.reason;
-    this.#loading = null;
-    this.#entries.forget();
+    this.#listing.close();
     this.#view.unread(0);
     this.#view.notices("ended", this.words.ended(end.reason));
-    this.#draw();
     this.#say("close", end);
   }
 
@@ -242,11 +218,7 @@ export class NotificationInbox extends HTMLElement {
   }
 
   #opened(open) {
-    if (open) {
-      const expired = this.#entries.list().some(({ expires_at }) => Date.parse(expires_at) < Date.now());
-      if (expired || this.#entries.next === undefined) this.#reload();
-      this.#drawNow();
-    }
+    if (open) this.#listing.opened();
     this.#view.toggle(open, this.#focus);
     this.#say("toggle", open);
   }
@@ -260,89 +232,9 @@ export class NotificationInbox extends HTMLElement {
     if (this.open && relatedTarget && !this.contains(relatedTarget)) this.#toggle(false);
   };
 
-  /** Soon, and what has changed together once. */
-  #draw() {
-    this.#drawing ??= setTimeout(() => this.#drawNow(), 20);
-  }
-
-  #drawNow() {
-    clearTimeout(this.#drawing);
-    this.#drawing = undefined;
-    const { words } = this;
-    const text = this.#ended ? "" : this.#loading || !this.#client ? words.loading : words.empty;
-    this.#view.render(this.#entries.list(), !this.#ended && this.#entries.next != null, text);
-  }
-
-  // -- what is asked of the gateway --
-
-  /** As much as is on the screen, from the newest on. */
-  #reload() {
-    if (!this.open) return this.#entries.forget();
-    const limit = Math.min(Math.max(this.#entries.size, PAGE), LARGEST_PAGE);
-    return this.#load({ limit }, (page) => this.#entries.replace(page));
-  }
-
-  async #older() {
-    const { size, next } = this.#entries;
-    await this.#load({ limit: PAGE, before: next }, (page) => this.#entries.append(page));
-    if (this.#entries.size > size) this.#view.focusAt(size);
-  }
-
-  async #load(query, take) {
-    const client = this.#client;
-    if (!client || this.#ended) return;
-    const turn = (this.#loading = {});
-    try {
-      let page;
-      // One from before a change that has been heard of would undo it.
-      do page = await client.inbox(query);
-      while (turn === this.#loading && page.rev < this.#rev);
-      if (turn !== this.#loading) return;
-      this.#loading = null;
-      take(page);
-      this.#view.notices("failed", null);
-    } catch {
-      if (turn !== this.#loading) return;
-      this.#loading = null;
-      if (!this.#ended) this.#view.notices("failed", this.words.notLoaded, true);
-    }
-    this.#drawNow();
-  }
-
-  #again() {
-    this.#view.notices("failed", null);
-    this.#reload();
-    this.#draw();
-  }
-
   #select(entry, event) {
     if (!this.#say("select", entry, true)) event.preventDefault();
-    if (entry.unread) this.#read({ ids: [entry.id] }, () => this.#client.markRead(entry.id));
-  }
-
-  #readAll() {
-    const newest = this.#entries.list().find(({ seq }) => seq !== null)?.seq ?? 0;
-    return this.#read({ up_to: newest }, () => this.#client.readAll());
-  }
-
-  #read(what, ask) {
-    return this.#try(ask, () => this.#entries.read(what));
-  }
-
-  #hide(entry) {
-    const { id, seq } = entry;
-    return this.#try(async () => seq === null || this.#client.hide(id), () => this.#entries.remove(id));
-  }
-
-  async #try(ask, done) {
-    try {
-      await ask();
-      done();
-      this.#view.notices("failed", null);
-    } catch {
-      if (!this.#ended) this.#view.notices("failed", this.words.failed);
-    }
-    this.#drawNow();
+    if (entry.unread) this.#listing.markRead(entry);
   }
 }
 

@@ -2,6 +2,9 @@
 import { GatewayError, claims } from "./rules.js";
 
 const WITHIN = 15000;
+/** What `getToken` has not given by then was lost on the way: it is asked again. */
+const TOKEN_WITHIN = 60000;
+const LONGEST = 3600000;
 
 export class Api {
   #kept;
@@ -59,12 +62,20 @@ export class Api {
       this.drop(code, kept);
       if (again) return this.call(method, path, body, false);
     }
-    throw new GatewayError(code, detail, response.status, (Math.min(response.headers.get("Retry-After"), 3600) || 0) * 1000);
+    // Seconds, or the date of a proxy (RFC 9110, section 10.2.3).
+    const after = response.headers.get("Retry-After");
+    const wait = after * 1000 || Date.parse(after) - Date.now() || 0;
+    throw new GatewayError(code, detail, response.status, Math.min(Math.max(wait, 0), LONGEST));
   }
 
   async #ask(reason) {
     const { getToken } = this;
-    const given = await getToken(reason);
+    const asked = getToken(reason);
+    let late;
+    const silence = new Promise((_, reject) => {
+      late = setTimeout(reject, TOKEN_WITHIN, new GatewayError("token_failed", "getToken is silent"));
+    });
+    const given = await Promise.race([asked, silence]).finally(() => clearTimeout(late));
     if (!given) throw new GatewayError("token_missing", "getToken gave no token", 401);
     const token = given.access_token ?? given.ticket ?? given;
     if (typeof token === "string") return token;

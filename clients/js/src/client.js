@@ -111,41 +111,48 @@ export class Client {
 
   // -- one connection after the other --
 
-  async #start() {
-    const turn = this.#turn;
-    const { share, locks, BroadcastChannel, url } = this.#options;
-    if (share && locks && BroadcastChannel) {
-      // The tabs of one session share one connection. Whose token cannot be read, or is not to be had, is alone.
-      const told = share === true && claims(await this.#api.token().catch(() => ""));
-      const name = share === true ? told && `${told.sub} ${told.sid}` : share;
-      if (turn !== this.#turn) return;
-      if (name) {
-        try {
-          this.#tabs = new Tabs(`gateway ${url} ${name}`, this.#options, () => this.#lead(), (said) => this.#fromTab(said));
-          return this.#tabs.tell({ hi: true });
-        } catch {
-          // A page that may keep nothing may have no channel either.
-        }
-      }
-    }
-    this.#lead();
+  #start() {
+    const { share, locks, BroadcastChannel } = this.#options;
+    if (!share || !locks || !BroadcastChannel) this.#lead();
+    else if (share === true) this.#lead(true);
+    else if (!this.#join(share)) this.#lead();
   }
 
-  async #lead() {
+  /** Whether the tabs of this name have one connection together. */
+  #join(name) {
+    try {
+      this.#tabs = new Tabs(`gateway ${this.#options.url} ${name}`, this.#options, () => this.#lead(), (said) => this.#fromTab(said));
+      this.#tabs.tell({ hi: true });
+      return true;
+    } catch {
+      // A page that may keep nothing may have no channel either.
+    }
+  }
+
+  /** `nameless`: of which session, and so which tabs share with this one, its token will say. */
+  async #lead(nameless) {
     const turn = this.#turn;
-    this.leader = true;
-    await this.#acks.load();
+    this.leader = !nameless;
+    if (!nameless) await this.#acks.load();
     while (turn === this.#turn) {
       this.#to("connecting");
       const began = Date.now();
       let end, next;
       try {
+        if (nameless) {
+          const told = claims(await this.#api.token());
+          if (turn !== this.#turn || (told && this.#join(`${told.sub} ${told.sid}`))) return;
+          // Whose token cannot be read is alone.
+          return this.#lead();
+        }
         end = await this.#connection(turn);
         next = end && afterEnd(end.code, end.reason);
       } catch (error) {
-        if (!error.next) this.#events.fail(error);
-        next = error.next ?? "backoff";
-        end = { code: error.next ? 1008 : 1006, reason: error.code ?? "token_failed", wait: error.retryAfter };
+        // Whatever `getToken` has thrown: it may be nothing, and its `code` that of something else.
+        next = error?.next;
+        end = next ? { code: 1008, reason: error.code, wait: error.retryAfter } : { code: 1006, reason: "token_failed" };
+        if (!next) this.#events.fail(error);
+        next ??= "backoff";
       }
       if (turn !== this.#turn) return;
       const { code, reason, wait } = end;
@@ -157,8 +164,10 @@ export class Client {
         delay = this.#expired++ ? this.#backoff.next() : 0;
       } else if (next === "after" && wait !== undefined) delay = wait;
       else delay = Math.max(next === "long" ? this.#backoff.long() : this.#backoff.next(), wait ?? 0);
+      // Begun before it is told: who hears of it may close the client.
+      const over = this.#page.sleep(delay, next === "backoff");
       this.#to("waiting", { code, reason, delay });
-      await this.#page.sleep(delay, next === "backoff");
+      await over;
     }
   }
 
@@ -233,6 +242,8 @@ export class Client {
   }
 
   #to(state, more) {
+    // A handler of what came before may have closed it.
+    if (this.state === "closed") return;
     this.state = state;
     this.#events.emit("state", { state, leader: this.leader, ...more });
     if (this.leader) this.#tabs?.tell({ state, more });
@@ -260,8 +271,7 @@ export class Client {
   /** Undefined if nobody can be told now: the next `hello` says what the gateway knows. */
   #ack(done) {
     const link = this.#link;
-    if (!link?.greeted) return undefined;
-    return link.events ? this.#api.call("POST", "/inbox/ack", done) : link.ask({ type: "ack", seq: done.seq });
+    if (link?.greeted) return link.events ? this.#api.call("POST", "/inbox/ack", done) : link.ask({ type: "ack", seq: done.seq });
   }
 
   #fromTab({ hi, frame, state, more, done, epoch, closed }) {

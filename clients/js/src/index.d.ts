@@ -118,7 +118,8 @@ export interface Options {
   /**
    * A fresh token. It is kept while it is good, so this is called rarely. Null: nobody is signed in, and the client
    * closes with `token_missing`. The problem that the gateway answered instead of a token counts as what it says: 401
-   * closes, after anything else it is tried again later, and so it is if this rejects.
+   * closes, after anything else it is tried again later, and so it is if this rejects or says
+   * nothing for a minute.
    */
   getToken(reason: Reason): Token | null | undefined | object | Promise<Token | null | undefined | object>;
   storage?: Storage;

@@ -70,7 +70,7 @@ export class Link {
     this.#within(ANSWER_WITHIN);
   }
 
-  end(code, reason = "", wait = this.#due && Math.max(0, this.#due - Date.now())) {
+  end(code, reason = "", wait = this.#due && Math.max(0, this.#due - performance.now())) {
     if (!this.#wire) return;
     const wire = this.#wire;
     this.#wire = wire.onmessage = wire.onclose = wire.onerror = null;
@@ -105,7 +105,7 @@ export class Link {
     } else if (type === "heartbeat" && !this.greeted) return;
     else if (!this.greeted) throw type;
     else if (type === "reconnect") {
-      this.#due = Date.now() + frame.after_ms;
+      this.#due = performance.now() + frame.after_ms;
       this.#leave = setTimeout(() => this.end(1012, frame.reason), frame.after_ms);
     }
     this.#pinged = false;

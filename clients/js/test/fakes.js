@@ -6,14 +6,18 @@ export const settle = async () => {
   for (let turn = 0; turn < 5; turn++) await new Promise(setImmediate);
 };
 
+let passed = 0;
+
 /** Time stands still; `pass(ms)` lets it go on, in steps, and all that follows from it happen. */
 export const stillTime = (context) => {
   mock.timers.enable({ apis: ["setTimeout", "Date"], now: Date.parse("2026-01-01T00:00:00Z") });
+  context.mock.method(performance, "now", () => passed);
   context.after(() => mock.timers.reset());
 };
 export const pass = async (ms) => {
   await settle();
   for (let left = ms; left > 0; left -= 250) {
+    passed += Math.min(250, left);
     mock.timers.tick(Math.min(250, left));
     await settle();
   }

@@ -15,6 +15,15 @@ beforeEach((context) => {
   };
 });
 
+/** From here on there is a page. What tells the first client in it of an event. */
+const pageOf = (context) => {
+  const listeners = {};
+  const page = { addEventListener: (type, heard) => (listeners[type] ??= []).push(heard), removeEventListener() {} };
+  Object.assign(globalThis, page, { document: { ...page, hidden: false } });
+  context.after(() => ["addEventListener", "removeEventListener", "document"].forEach((name) => delete globalThis[name]));
+  return (event) => listeners[event.type]?.[0](event);
+};
+
 test("one leads, all hear, another takes over without a gap or a double", async () => {
   const first = await tab();
   await world.hello({ unread: 0 });
@@ -143,12 +152,8 @@ for (const how of [
   { name: "stops because nobody looks at it", left: ["freeze"], back: ["resume"] },
 ]) {
   test(`a page that the browser ${how.name} gives the connection away, and catches up when it comes back`, async (context) => {
-    const listeners = {};
-    const page = { addEventListener: (type, heard) => (listeners[type] ??= []).push(heard), removeEventListener() {} };
-    Object.assign(globalThis, page, { document: { ...page, hidden: false } });
-    context.after(() => ["addEventListener", "removeEventListener", "document"].forEach((name) => delete globalThis[name]));
+    const mine = pageOf(context);
     const first = await tab();
-    const mine = (event) => listeners[event.type]?.[0](event);
     mine({ type: "pageshow" });
     await world.hello();
     assert.equal(world.wires.length, 1, "a page that is only shown starts nothing");
@@ -172,3 +177,62 @@ for (const how of [
     first.close();
   });
 }
+
+test("a network that is back, or a look at the page, ends an ordinary wait, but not one for want of room", async (context) => {
+  const mine = pageOf(context);
+  const client = await tab({ backoff: { first: 60000, most: 60000 } });
+  world.wire.drop(1006);
+  await settle();
+  globalThis.document.hidden = true;
+  mine({ type: "visibilitychange" });
+  await settle();
+  assert.equal(world.wires.length, 1, "who looks away ends nothing");
+  mine({ type: "online" });
+  await settle();
+  assert.equal(world.wires.length, 2);
+  world.wire.drop(1013, "overloaded");
+  await settle();
+  globalThis.document.hidden = false;
+  for (const type of ["online", "visibilitychange"]) mine({ type });
+  await settle();
+  assert.equal(world.wires.length, 2);
+  client.close();
+});
+
+test("who looks at the page again sees one that is alive, or a new connection ten seconds later", async (context) => {
+  const mine = pageOf(context);
+  const client = await tab();
+  await world.hello({ heartbeat: 300 });
+  mine({ type: "visibilitychange" });
+  assert.equal(world.wire.of("ping").length, 1);
+  world.wire.say({ type: "pong" });
+  await pass(20000);
+  assert.equal(world.wires.length, 1);
+  mine({ type: "online" });
+  await pass(9000);
+  assert.equal(world.wires.length, 1);
+  await pass(3000);
+  assert.deepEqual([client.heard.state.find(({ state }) => state === "waiting").reason, world.wires.length], ["silent", 2]);
+  client.close();
+});
+
+test("what a tab that goes has told twice, late, or before it was asked, is shown once and nothing is skipped", async () => {
+  const first = await tab();
+  await world.hello();
+  const second = await tab();
+  world.wire.say(note(1));
+  await settle();
+  const goes = new world.BroadcastChannel("gateway https://gateway.example/push u s");
+  for (const frame of [note(1), note(3), note(3)]) goes.postMessage({ frame });
+  await settle();
+  first.close();
+  await settle();
+  assert.equal(world.wire.url.searchParams.get("after"), "1", "2 never came here");
+  await world.hello({ head: 3, after: 1, cursor: 1 });
+  for (const frame of [note(2), note(3)]) world.wire.say(frame);
+  goes.postMessage({ frame: note(2) });
+  goes.postMessage({ state: "waiting", closed: undefined });
+  await pass(1000);
+  assert.deepEqual([second.shown(), second.state, world.wire.of("ack").at(-1).seq], [[1, 3, 2], "open", 3]);
+  second.close();
+});
