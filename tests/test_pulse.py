@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from gateway.closing import TOKEN_EXPIRED, UNRESPONSIVE, Close
 from gateway.ports import EncodedFrame
-from gateway.pulse import ANSWER_WITHIN, STALLED_FOR, Pulse
+from gateway.pulse import ANSWER_WITHIN, SLICE, STALLED_FOR, Pulse
 
 HEARTBEAT = 25
 
@@ -243,3 +247,91 @@ def test_a_connection_that_is_gone_is_kept_by_nothing() -> None:
     assert not any(pulse._expiring.values())
     tick(pulse, clock, 20)
     assert peer.ended == []
+
+
+def step(pulse: Pulse, clock: Seconds, between: Callable[[], None]) -> int:
+    """One tick, with something else in each turn of the loop; how many steps it took."""
+    clock.now += 1
+    steps = 0
+    for _ in pulse.steps():
+        steps += 1
+        between()
+    return steps
+
+
+def test_a_second_of_many_connections_is_a_few_at_a_time() -> None:
+    pulse, clock = make()
+    peers = [Peer(HEARTBEAT * number, deadline=1100) for number in range(4 * SLICE)]
+    for peer in peers:
+        pulse.attach(peer)
+    looked: list[int] = []
+
+    def look() -> None:
+        looked.append(sum(peer.transport.pings + len(peer.ended) for peer in peers))
+
+    for _ in range(HEARTBEAT - 1):
+        assert step(pulse, clock, look) == 0, "none of them is due"
+    assert step(pulse, clock, look) == 4
+    assert looked == [SLICE, 2 * SLICE, 3 * SLICE, 4 * SLICE]
+    tick(pulse, clock, 1100 - 1025 - 1, answering=tuple(peers))
+    looked.clear()
+    before = sum(peer.transport.pings for peer in peers)
+    assert step(pulse, clock, look) >= 4, "all expire in one second"
+    assert [number - before for number in looked[:4]] == [SLICE, 2 * SLICE, 3 * SLICE, 4 * SLICE]
+    assert all(peer.ended == [TOKEN_EXPIRED] for peer in peers)
+
+
+def test_suspects_are_watched_a_few_at_a_time() -> None:
+    pulse, clock = make()
+    peers = [Peer(number) for number in range(3 * SLICE)]
+    for peer in peers:
+        pulse.attach(peer)
+        peer.transport.writable = False
+        pulse.suspect(peer)
+    asked: list[int] = []
+    for peer in peers:
+        peer.transport.pending = lambda: asked.append(1) or 0  # type: ignore[method-assign, func-returns-value]
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, len(asked))
+        asked.clear()
+
+    step(pulse, clock, look)
+    assert 0 < most <= SLICE
+
+
+@pytest.mark.parametrize(
+    ("what", "before"),
+    [("expires", 0), ("is pinged", 0), ("does not answer", ANSWER_WITHIN), ("takes nothing", STALLED_FOR - 1)],
+)
+def test_who_goes_between_two_steps_is_touched_by_nothing_and_kept_by_nothing(what: str, before: int) -> None:
+    pulse, clock = make()
+    slot = 1 if what in ("is pinged", "does not answer") else 10
+    deadline = 1001 if what == "expires" else 1000 + 2 * HEARTBEAT
+    peers = [Peer(HEARTBEAT * number + slot, deadline=deadline) for number in range(3 * SLICE)]
+    for peer in peers:
+        pulse.attach(peer)
+        if what == "takes nothing":
+            peer.transport.writable = False
+            pulse.suspect(peer)
+
+    def touched() -> list[Peer]:
+        return [peer for peer in peers if peer.ended or (what == "is pinged" and peer.transport.pings)]
+
+    def go() -> None:
+        stay = touched()
+        for peer in peers:
+            if peer not in stay:
+                pulse.detach(peer)
+
+    tick(pulse, clock, before, answering=() if what == "does not answer" else tuple(peers))
+    step(pulse, clock, go)
+    assert len(touched()) == SLICE
+    for peer in touched():
+        pulse.detach(peer)
+    assert not any(pulse._expiring.values())
+    assert pulse._suspects == {}
+    tick(pulse, clock, 2 * HEARTBEAT)
+    assert len(touched()) == SLICE

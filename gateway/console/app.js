@@ -21,9 +21,17 @@ const PAGES = [
   ['audit', 'Audit', Audit],
 ]
 
+function decoded(part) {
+  try {
+    return decodeURIComponent(part)
+  } catch {
+    return part // an address that somebody has typed
+  }
+}
+
 function whereTo() {
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?')
-  const [name, ...rest] = path.split('/').map(decodeURIComponent)
+  const [name, ...rest] = path.split('/').map(decoded)
   return { name: name || 'overview', id: rest[0], query: Object.fromEntries(new URLSearchParams(query)) }
 }
 

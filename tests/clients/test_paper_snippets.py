@@ -47,13 +47,13 @@ def run(page: Browser, node: Node, user: User, code: str) -> None:
 
 
 def test_the_event_source_of_the_protocol(start: Callable[..., Node], tab: Callable[[], Browser]) -> None:
-    # So that it has to get itself another ticket. It has that long from the sign-in to the first one.
+    # So that it has to get itself another ticket. It has that long from a refresh to a ticket.
     node = start(access_token_ttl=4, token_leeway=0)
     user, shop, page = node.user(), node.client(), tab()
-    run(page, node, user, f"{snippet('protocol.md')} await listen();")
+    run(page, node, user, f"{snippet('protocol.md')} headers = {{Authorization: 'Bearer old'}}; await listen();")
     node.push(node.client_token(shop), user_id=user.id, title="one")
     page.until("shown.length === 1")
-    page.until("refreshed > 0")
+    page.until("refreshed > 1")  # once for the first ticket, once when it ran out
     node.stop()
     node.start()
     node.push(node.client_token(shop), user_id=user.id, title="two")

@@ -347,12 +347,19 @@ async def test_nothing_jumps_and_nothing_is_wider_than_the_window(
     await socket.close()
 
 
+@pytest.mark.parametrize(("address", "title"), [("users/%", "User"), ("%E0%A4%A", "There is no such page")])
+def test_an_address_that_was_typed_wrong_breaks_nothing(admin: Console, address: str, title: str) -> None:
+    admin.browser.run(f"location.hash = {json.dumps('#/' + address)}")
+    admin.sees("main h1", title)
+    admin.visit("users", "Users")
+
+
 @needs_axe
-@pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_no_serious_issue(admin: Console, node: Node, dark: bool) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_axe_finds_no_serious_issue(admin: Console, node: Node, width: int, dark: bool) -> None:
     user: User = node.user()
     user.sign_in(device="Phone")
-    admin.look(1280, dark=dark)
+    admin.look(width, dark=dark)
     found = {}
     for page in (*PAGES, f"users/{user.id}"):
         admin.browser.run(f"location.hash = {json.dumps('#/' + page)}")
