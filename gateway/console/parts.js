@@ -61,8 +61,13 @@ export function Table({ caption, columns, list, keyOf, empty, actions }) {
   </div>`
 }
 
-/** A label, its field, and what is said about it. `field`: the attributes of the input. */
-export function Field({ label, hint, area, options, ...field }) {
+/** A label, its field, and what is said about it. `value`: what stands there until something is typed, or another one is
+ *  given. `field`: the attributes of the input. */
+export function Field({ label, hint, area, options, value, ...attributes }) {
+  const [typed, setTyped] = useState(value)
+  useLayoutEffect(() => setTyped(value), [value])
+  // What was typed is given back at each rendering: the page is rendered anew while one types.
+  const field = { ...attributes, ...(typed !== undefined && { value: typed }), onInput: (event) => setTyped(event.target.value) }
   const id = `field-${field.name}`
   const told = hint ? { 'aria-describedby': `${id}-hint` } : {}
   const input = area

@@ -221,7 +221,8 @@ async def test_a_notification_is_sent_and_its_receipt_changes_before_ones_eyes(a
     user = node.user()
     token = user.token()
     socket = await node.open(token)
-    admin.visit(f"send?to={user.id}", "Send a notification")
+    admin.visit("send?to=somebody", "Send a notification")
+    admin.fill("to", user.id)
     admin.fill("title", EVIL)
     admin.fill("data", "{no")
     admin.press("Send", within="form")
@@ -239,6 +240,7 @@ async def test_a_notification_is_sent_and_its_receipt_changes_before_ones_eyes(a
     admin.press("Withdraw…")
     admin.press("Withdraw", within="dialog")
     admin.sees(".timeline .ended", "Withdrawn")
+    assert admin.browser.run("document.querySelector('#field-to').value") == user.id, "the next one goes there too"
     assert node.inbox(token)["items"] == []
 
 
@@ -284,10 +286,12 @@ async def test_presence_of_named_users(admin: Console, node: Node) -> None:
     admin.browser.until(
         "[...document.querySelectorAll('tbody .tag')].map(e => e.innerText).join() === 'online,offline'"
     )
+    admin.fill("users", "is being typed")
     await socket.close()
     admin.browser.until(
         "[...document.querySelectorAll('tbody .tag')].map(e => e.innerText).join() === 'offline,offline'"
     )
+    assert admin.browser.run("document.querySelector('#field-users').value") == "is being typed"
 
 
 # -- for everybody ------------------------------------------------------------------------------------------------
