@@ -61,7 +61,10 @@ static struct peer input = {.kind = INPUT};
 static struct peer *sockets; static long nsockets, upgraded, served, failed, closed;
 static struct list frames, answers; static ns first_frame, last_frame;
 static long bad_answers, outstanding;
-static struct peer **idle; static long nidle;
+// A ring: whoever has been idle for longest is next, so that no server finds one idle for too long and hangs up.
+static struct peer **idle; static long nidle, first_idle, room_idle;
+static void rest(struct peer *p) { idle[(first_idle + nidle++) % room_idle] = p; }
+static struct peer *rested(void) { struct peer *p = idle[first_idle]; first_idle = (first_idle + 1) % room_idle; nidle--; return p; }
 
 static ns now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1000000000LL + t.tv_nsec; }
 static void die(const char *what) { perror(what); exit(1); }
@@ -137,7 +140,7 @@ static void take_answer(struct peer *p, unsigned char *b, ssize_t n) {
     }
     ssize_t here = p->body < n - i ? p->body : n - i;
     p->body -= here; i += here;
-    if (!p->body) { push(&answers, now() - p->due); outstanding--; idle[nidle++] = p; return; }
+    if (!p->body) { push(&answers, now() - p->due); outstanding--; rest(p); return; }
   }
 }
 
@@ -159,7 +162,7 @@ static void ready(struct peer *p, uint32_t events) {
         "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n", paths[(p - sockets) % npaths], ws_port);
       if (write(p->fd, head, (size_t)size) != size) die("write");
       p->state = HEAD;
-    } else { p->state = OPEN; idle[nidle++] = p; }
+    } else { p->state = OPEN; rest(p); }
     watch(p, EPOLLIN, EPOLL_CTL_MOD);
   } else {
     if (p->kind == POST && (events & EPOLLOUT)) send_more(p);
@@ -225,7 +228,7 @@ static void post(int port, const char *file, long conns, double seconds, double 
   size_t nrequests; static size_t turn_of;
   struct request *requests = read_requests(file, &nrequests);
   struct peer *posts = must(calloc((size_t)conns, sizeof *posts));
-  idle = must(calloc((size_t)conns, sizeof *idle)); nidle = 0; answers.n = 0; bad_answers = outstanding = 0;
+  idle = must(calloc((size_t)conns, sizeof *idle)); nidle = first_idle = 0; room_idle = conns; answers.n = 0; bad_answers = outstanding = 0;
   for (long i = 0; i < conns; i++) { posts[i].kind = POST; posts[i].line = must(malloc(4096)); dial(&posts[i], port); }
   while (nidle < conns) turn(1000);
   ns from = now(), until = from + (ns)(seconds * 1e9);
@@ -233,7 +236,7 @@ static void post(int port, const char *file, long conns, double seconds, double 
   for (;;) {
     ns t = now();
     while (nidle && (rate > 0 ? due < total && from + (ns)((double)due / rate * 1e9) <= t : t < until)) {
-      start(idle[--nidle], &requests[turn_of++ % nrequests], rate > 0 ? from + (ns)((double)due / rate * 1e9) : now());
+      start(rested(), &requests[turn_of++ % nrequests], rate > 0 ? from + (ns)((double)due / rate * 1e9) : now());
       due++;
     }
     if (!outstanding && (rate > 0 ? due >= total : t >= until)) break;
