@@ -101,7 +101,8 @@ def made_known(case: Any, world: World, rng: random.Random) -> None:
     if "user_id" in (case.query or {}) and rng.random() < 0.5:
         case.query["user_id"] = rng.choice(world.ids["user_id"])
     body = case.body if isinstance(case.body, dict) else {}
-    for item in [body, *[one for one in body.get("notifications") or () if isinstance(one, dict)]]:
+    many = body.get("notifications")
+    for item in [body, *[one for one in (many if isinstance(many, list) else ()) if isinstance(one, dict)]]:
         for name in ("user_id", "client_id", "epoch"):
             if name in item and rng.random() < 0.5:
                 item[name] = rng.choice(world.ids[name])
